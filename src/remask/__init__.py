@@ -1,0 +1,47 @@
+"""remask decodes masked diffusion language models."""
+
+from remask import testing as testing
+from remask.canvas import Canvas, Edit
+from remask.decoders import (
+    DECODERS,
+    Ancestral,
+    Entropy,
+    Factor,
+    LowConfidence,
+    MaskgitPlus,
+    Origin,
+    Random,
+    Threshold,
+    TopKMargin,
+)  # fmt: skip
+from remask.denoise import Decoded, Step, decode, denoise
+from remask.errors import RemaskError
+from remask.reuse import REUSES, Fresh, Unchanged
+from remask.shapers import Suppress, Temperature, TopK, TopP
+from remask.spec import WINDOWS, parse_decoder, parse_reuse, parse_window, spec
+from remask.windows import Blocks, Whole
+
+__version__ = "0.1.0.dev0"
+
+
+def decoders() -> dict[str, type]:
+    """Registered decoder names -> classes."""
+    return dict(DECODERS)
+
+
+def windows() -> dict[str, type]:
+    """Registered window names -> classes."""
+    return dict(WINDOWS)
+
+
+def reuses() -> dict[str, type]:
+    """Registered reuse names -> classes."""
+    return dict(REUSES)
+
+
+__all__ = [
+    "Ancestral", "Blocks", "Canvas", "Decoded", "Edit", "Entropy", "Factor", "Fresh", "LowConfidence", "MaskgitPlus",
+    "Origin", "Random", "RemaskError", "Step", "Suppress", "Temperature", "Threshold", "TopK", "TopKMargin", "TopP",
+    "Unchanged", "Whole", "decode", "decoders", "denoise", "parse_decoder", "parse_reuse", "parse_window", "reuses",
+    "spec", "testing", "windows",
+]  # fmt: skip

@@ -1,0 +1,107 @@
+"""The canvas a decoder writes on, and the edit that makes the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from remask.errors import RemaskError
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """B rows of L positions: tokens known so far, the mask everywhere else.
+
+    tokens: (B, L) int64.  given: (B, L) bool, positions that never change (padding counts as given).
+    real: (B, L) bool, False where a shorter row was padded; the network must not look there.
+    """
+
+    tokens: Tensor
+    given: Tensor
+    real: Tensor
+    mask_id: int
+
+    @property
+    def masked(self) -> Tensor:
+        """(B, L) bool: positions still to be written."""
+        return (self.tokens == self.mask_id) & ~self.given
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, length = self.tokens.shape
+        return rows, length
+
+    def rows(self, index: Tensor | slice) -> Canvas:
+        """The chosen rows as a canvas of their own."""
+        return replace(self, tokens=self.tokens[index], given=self.given[index], real=self.real[index])
+
+    @staticmethod
+    def from_prompts(
+        prompts: Sequence[Sequence[int]] | Tensor,
+        *,
+        max_new_tokens: int = 0,
+        mask_id: int,
+        attention_mask: Tensor | None = None,
+        device: torch.device | str | None = None,
+    ) -> Canvas:
+        """Prompts followed by `max_new_tokens` masks; shorter rows are padded on the right.
+
+        A mask inside a prompt is an unknown position, so `max_new_tokens=0` infills.
+        """
+        if max_new_tokens < 0:
+            raise RemaskError(f"max_new_tokens is {max_new_tokens}; it must be 0 (infill) or more")
+        if isinstance(prompts, Tensor):
+            if prompts.dim() != 2 or prompts.is_floating_point():
+                raise RemaskError(f"tokens has shape {tuple(prompts.shape)} and type {prompts.dtype}; pass (B, L) integers")
+            device = prompts.device if device is None else device
+            rows = prompts.tolist()
+        else:
+            rows = [list(row) for row in prompts]
+        if not rows:
+            raise RemaskError("no prompts; pass at least one row (an empty row [[]] generates unconditionally)")
+        if attention_mask is not None:
+            if not isinstance(prompts, Tensor) or attention_mask.shape != prompts.shape:
+                raise RemaskError(f"attention_mask has shape {tuple(attention_mask.shape)}; pass one of the shape of a (B, L) tensor of tokens")
+            keep = attention_mask.bool().tolist()
+        else:
+            keep = [[True] * len(row) for row in rows]
+        rows = [row + [mask_id] * max_new_tokens for row in rows]
+        keep = [flags + [True] * max_new_tokens for flags in keep]
+        length = max(len(row) for row in rows)
+        if length == 0:
+            raise RemaskError("the canvas has no positions; give a prompt or a max_new_tokens above 0")
+        tokens = torch.tensor([row + [mask_id] * (length - len(row)) for row in rows], dtype=torch.int64, device=device)
+        real = torch.tensor([flags + [False] * (length - len(flags)) for flags in keep], device=device)
+        return Canvas(tokens, (tokens != mask_id) | ~real, real, mask_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """What a decoder or a window asks for: write `tokens` where `write`, put the mask where `remask`.
+
+    write, remask: (B, L) bool, disjoint.  tokens: (B, L) int64, read only where `write`.
+    """
+
+    write: Tensor
+    tokens: Tensor
+    remask: Tensor | None = None
+
+    @property
+    def touched(self) -> Tensor:
+        """(B, L) bool: positions whose stored computation is no longer true."""
+        return self.write if self.remask is None else self.write | self.remask
+
+    def within(self, allowed: Tensor) -> Edit:
+        """The part of the edit that falls on allowed (B, L) positions."""
+        return Edit(self.write & allowed, self.tokens, None if self.remask is None else self.remask & allowed)
+
+    def apply(self, canvas: Canvas) -> Canvas:
+        """The next canvas. Given positions stay, whatever the edit says."""
+        edit = self.within(~canvas.given)
+        tokens = torch.where(edit.write, edit.tokens, canvas.tokens)
+        if edit.remask is not None:
+            tokens = tokens.masked_fill(edit.remask & ~edit.write, canvas.mask_id)
+        return replace(canvas, tokens=tokens)

@@ -1,0 +1,45 @@
+"""The decoder protocol, and all that a decoder may see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from remask.canvas import Canvas, Edit
+from remask.prediction import Prediction
+from remask.randomness import Uniforms
+
+State = Any
+"""A decoder's own memory: tensors with a leading B, or a frozen dataclass of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One step as a decoder sees it.
+
+    eligible: (B, L) bool.  step: (B,) int64, steps the row has made.  seeds: (B,) int64.
+    """
+
+    canvas: Canvas
+    prediction: Prediction
+    eligible: Tensor
+    step: Tensor
+    seeds: Tensor
+    source: Uniforms
+
+    def uniforms(self, stream: int) -> Tensor:
+        """(B, L) float64 uniforms of this step."""
+        return self.source(self.seeds, self.step, self.canvas.shape[1], stream)
+
+
+class Decoder(Protocol):
+    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity)."""
+
+    draws: ClassVar[bool] = False
+    mask_candidates: bool = False
+
+    def init(self, canvas: Canvas) -> State: ...
+
+    def step(self, view: View, state: State) -> tuple[Edit, State]: ...

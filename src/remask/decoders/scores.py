@@ -1,0 +1,27 @@
+"""Scores: how sure the model is about each position, by the names that decoders take as `score`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from remask.errors import RemaskError
+from remask.prediction import Belief
+
+ConfidenceName = Literal["max", "sampled"]
+
+
+def confidence(belief: Belief, name: ConfidenceName) -> Tensor:
+    """(B, L): `max` is the largest probability, a correct sampling order; `sampled` is the drawn token's.
+
+    Ranking by the sampled token's probability re-draws every waiting position and writes the luckiest draw: a hidden
+    sharpening that published loops have. At temperature 0 both are equal.
+    """
+    return belief.confidence if name == "max" else belief.sampled_confidence
+
+
+def check_score(name: str) -> None:
+    """Raise on an unknown confidence."""
+    if name not in ("max", "sampled"):
+        raise RemaskError(f"score is {name!r}; it must be max or sampled")

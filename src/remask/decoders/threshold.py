@@ -1,0 +1,60 @@
+"""Fast-dLLM's parallel rules (arXiv 2505.22618, section 3.3): a confidence threshold, and its factor form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from remask.canvas import Canvas, Edit
+from remask.decoders.base import Decoder, View
+from remask.decoders.scores import ConfidenceName, check_score, confidence
+from remask.decoders.select import longest_prefix
+from remask.errors import RemaskError
+
+
+@dataclass(frozen=True)
+class Threshold(Decoder):
+    """Write every eligible position whose confidence reaches `tau` (`>=`, or `>` when strict), at least the best."""
+
+    tau: float = 0.9
+    strict: bool = False
+    score: ConfidenceName = "max"
+    mask_candidates: bool = False
+
+    def __post_init__(self) -> None:
+        check_score(self.score)
+        if not self.tau == self.tau:
+            raise RemaskError(f"tau is {self.tau}; it must be a number")
+
+    def init(self, canvas: Canvas) -> None:
+        return None
+
+    def step(self, view: View, state: None) -> tuple[Edit, None]:
+        score = confidence(view.prediction.raw, self.score)
+        passes = torch.gt if self.strict else torch.ge
+        write = longest_prefix(score, view.eligible, lambda falling: passes(falling, self.tau))
+        return Edit(write, view.prediction.candidates), None
+
+
+@dataclass(frozen=True)
+class Factor(Decoder):
+    """Write the longest prefix of the ranking with (n + 1)(1 - confidence of the n-th) < f, at least the best."""
+
+    f: float = 1.0
+    score: ConfidenceName = "max"
+    mask_candidates: bool = False
+
+    def __post_init__(self) -> None:
+        check_score(self.score)
+        if not self.f >= 0:
+            raise RemaskError(f"f is {self.f}; it must be 0 or more")
+
+    def init(self, canvas: Canvas) -> None:
+        return None
+
+    def step(self, view: View, state: None) -> tuple[Edit, None]:
+        score = confidence(view.prediction.raw, self.score)
+        rank = torch.arange(score.shape[1], device=score.device)
+        write = longest_prefix(score, view.eligible, lambda falling: (rank + 2) * (1 - falling) < self.f)
+        return Edit(write, view.prediction.candidates), None

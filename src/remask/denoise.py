@@ -1,0 +1,228 @@
+"""The loop: `step` is a pure function, `denoise` a generator around it, `decode` its last step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from remask.canvas import Canvas, Edit
+from remask.decoders.base import Decoder, View
+from remask.decoders.low_confidence import LowConfidence
+from remask.errors import RemaskError
+from remask.prediction import Prediction
+from remask.randomness import PROPOSAL, Uniforms, draw, keyed_uniforms
+from remask.reuse.base import Reuse
+from remask.reuse.fresh import Fresh
+from remask.shapers import Shaper
+from remask.windows import Blocks, Whole, Window
+
+
+class Model(Protocol):
+    """What the loop needs of a network: see remask.models.base.Denoiser for the rest."""
+
+    @property
+    def mask_id(self) -> int: ...
+    @property
+    def eos_ids(self) -> tuple[int, ...]: ...
+    @property
+    def max_length(self) -> int | None: ...
+    @property
+    def evaluations(self) -> int: ...
+    def forward(self, canvas: Canvas, active: Tensor | None = None, store: Any = None) -> tuple[Tensor, Any]: ...
+    def head(self, hidden: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts of one decode; all frozen, their repr is their configuration."""
+
+    decoder: Decoder = LowConfidence()
+    window: Window = Whole()
+    reuse: Reuse = Fresh()
+    shapers: tuple[Shaper, ...] = ()
+    early_stop: bool = False
+    uniforms: Uniforms = keyed_uniforms
+
+    @property
+    def draws(self) -> bool:
+        return self.decoder.draws or any(shaper.draws for shaper in self.shapers)
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """All that the next step needs. seeds, step, forwards, positions: (B,) int64; done: (B,) bool; touched: (B, L) bool."""
+
+    canvas: Canvas
+    seeds: Tensor
+    step: Tensor
+    done: Tensor
+    forwards: Tensor
+    positions: Tensor
+    touched: Tensor
+    decoder: Any
+    window: Any
+    logits: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """All that an observer may see: the canvas after, the belief, the edit, and what was computed."""
+
+    canvas: Canvas
+    prediction: Prediction
+    edit: Edit
+    active: Tensor
+    done: Tensor
+    forwards: Tensor
+    positions: Tensor
+
+
+def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
+    """The state before the first step; a row with nothing to write is done."""
+    zero = torch.zeros_like(seeds)
+    done = ~canvas.masked.any(1)
+    return State(canvas, seeds, zero, done, zero, zero, canvas.real, plan.decoder.init(canvas), plan.window.init(canvas))
+
+
+def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
+    """One pass: eligible -> active -> network -> prediction -> edit -> canvas. Rows that are done do not move."""
+    running = ~state.done[:, None]
+    eligible = plan.window.eligible(state.canvas, state.window) & running
+    active = plan.reuse.active(state.canvas, state.touched) & running
+    logits = compute(model, state, active)
+    prediction = predict(model, plan, state, logits)
+    view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms)
+    edit, memory = plan.decoder.step(view, state.decoder)
+    edit = edit.within(running & ~state.canvas.given)
+    canvas = edit.apply(state.canvas)
+    done = state.done | ~canvas.masked.any(1)
+    if plan.early_stop:
+        canvas, done = stop_at_end_of_text(canvas, done, model.eos_ids)
+    state = replace(
+        state,
+        canvas=canvas,
+        step=state.step + running[:, 0],
+        done=done,
+        forwards=state.forwards + active.any(1) * model.evaluations,
+        positions=state.positions + active.sum(1) * model.evaluations,
+        touched=torch.where(active, False, state.touched) | edit.touched,
+        decoder=memory,
+        logits=logits,
+    )
+    return state, Step(canvas, prediction, edit, active, done, state.forwards, state.positions)
+
+
+def compute(model: Model, state: State, active: Tensor) -> Tensor:
+    """Raw logits (B, L, V): new for rows with an active position, the last ones for the others."""
+    rows = active.any(1)
+    if not bool(rows.any()):
+        assert state.logits is not None
+        return state.logits
+    hidden, _ = model.forward(state.canvas.rows(rows))
+    fresh = model.head(hidden)
+    if bool((fresh.isnan().any(-1) & state.canvas.real[rows]).any()):
+        bad = rows.nonzero()[:, 0][(fresh.isnan().any(-1) & state.canvas.real[rows]).any(1)].tolist()
+        number = int(state.step[bad[0]])
+        raise RemaskError(f"NaN logits at step {number} in rows {bad}; check the checkpoint, or load it with dtype=float32")
+    if state.logits is None and bool(rows.all()):
+        return fresh
+    stored = torch.zeros(*state.canvas.shape, fresh.shape[-1], device=fresh.device) if state.logits is None else state.logits.clone()
+    stored[rows] = fresh
+    return stored
+
+
+def predict(model: Model, plan: Plan, state: State, logits: Tensor) -> Prediction:
+    """The belief and one candidate per position. Unless the decoder asks for parity, the mask is never one."""
+    if not plan.decoder.mask_candidates:
+        logits = logits.index_fill(-1, torch.tensor([model.mask_id], device=logits.device), float("-inf"))
+    shaped = logits
+    for shaper in plan.shapers:
+        shaped = shaper(shaped)
+    if plan.draws:
+        candidates = draw(shaped, plan.uniforms(state.seeds, state.step, logits.shape[1], PROPOSAL))
+    else:
+        candidates = shaped.argmax(-1)
+    return Prediction.of(logits, shaped, candidates)
+
+
+def stop_at_end_of_text(canvas: Canvas, done: Tensor, eos_ids: tuple[int, ...]) -> tuple[Canvas, Tensor]:
+    """Rows whose first written end-of-text has no mask before it are done; the rest of the row becomes end-of-text."""
+    if not eos_ids:
+        return canvas, done
+    ends = torch.isin(canvas.tokens, torch.tensor(eos_ids, device=canvas.tokens.device)) & ~canvas.given
+    settled = (ends & (canvas.masked.long().cumsum(1) == 0)).any(1)
+    behind = canvas.masked & settled[:, None]
+    return replace(canvas, tokens=canvas.tokens.masked_fill(behind, eos_ids[0])), done | settled
+
+
+def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
+    """One seed a row: an int s gives s + i."""
+    if isinstance(seed, int):
+        return [seed + row for row in range(rows)]
+    if len(seed) != rows:
+        raise RemaskError(f"{len(seed)} seeds for {rows} rows; pass one int, or one seed per row")
+    return list(seed)
+
+
+@torch.inference_mode()
+def denoise(
+    model: Model,
+    canvas: Canvas,
+    *,
+    decoder: Decoder = LowConfidence(),
+    window: Window = Whole(),
+    reuse: Reuse = Fresh(),
+    shapers: Sequence[Shaper] = (),
+    seed: int | Sequence[int] = 0,
+    early_stop: bool = False,
+    uniforms: Uniforms = keyed_uniforms,
+) -> Iterator[Step]:
+    """Yield one Step per pass until every row is done. Printing, tracing and stopping are the caller's business."""
+    if model.max_length is not None and canvas.shape[1] > model.max_length:
+        raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
+    plan = Plan(decoder, window, reuse, tuple(shapers), early_stop, uniforms)
+    state = start(canvas, plan, torch.tensor(row_seeds(seed, canvas.shape[0]), device=canvas.tokens.device))
+    while not bool(state.done.all()):
+        state, seen = step(model, state, plan)
+        yield seen
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """tokens: B int64 tensors, prompt and generated, padding removed. forwards, positions: (B,) int64."""
+
+    tokens: list[Tensor]
+    forwards: Tensor
+    positions: Tensor
+
+
+def decode(
+    model: Model,
+    tokens: Sequence[Sequence[int]] | Tensor,
+    *,
+    max_new_tokens: int = 0,
+    attention_mask: Tensor | None = None,
+    decoder: Decoder = LowConfidence(),
+    window: Window = Whole(),
+    reuse: Reuse = Fresh(),
+    shapers: Sequence[Shaper] = (),
+    seed: int | Sequence[int] = 0,
+    early_stop: bool = False,
+    uniforms: Uniforms = keyed_uniforms,
+) -> Decoded:
+    """Write every unknown position and return the last canvas with what it cost."""
+    device = getattr(model, "device", None)
+    canvas = Canvas.from_prompts(tokens, max_new_tokens=max_new_tokens, mask_id=model.mask_id, attention_mask=attention_mask, device=device)
+    if isinstance(window, Blocks):
+        window.check(canvas)
+    zero = torch.zeros(canvas.shape[0], dtype=torch.int64)
+    last: Step | None = None
+    for last in denoise(model, canvas, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop, uniforms=uniforms):
+        pass
+    final = canvas if last is None else last.canvas
+    rows = [row[real].cpu() for row, real in zip(final.tokens, final.real, strict=True)]
+    return Decoded(rows, zero if last is None else last.forwards.cpu(), zero if last is None else last.positions.cpu())

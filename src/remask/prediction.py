@@ -1,0 +1,67 @@
+"""What the model believes about every position, and the numbers that decoders ask of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Belief:
+    """One distribution per position. logits: (B, L, V) float32; every score is computed when first asked."""
+
+    logits: Tensor
+    candidates: Tensor
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(B, L, V)."""
+        return torch.softmax(self.logits, dim=-1)
+
+    @cached_property
+    def top_two(self) -> Tensor:
+        """(B, L, 2): the largest and the second largest probability."""
+        return self.probabilities.topk(min(2, self.logits.shape[-1]), dim=-1).values
+
+    @property
+    def confidence(self) -> Tensor:
+        """(B, L): the largest probability."""
+        return self.top_two[..., 0]
+
+    @cached_property
+    def sampled_confidence(self) -> Tensor:
+        """(B, L): the probability of the drawn candidate."""
+        return self.probabilities.gather(-1, self.candidates[..., None])[..., 0]
+
+    @property
+    def margin(self) -> Tensor:
+        """(B, L): largest minus second largest probability."""
+        return self.top_two[..., 0] - self.top_two[..., -1]
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """(B, L): in nats."""
+        return torch.special.entr(self.probabilities).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The belief before (`raw`) and after (`shaped`) the shapers, and one candidate token per position.
+
+    candidates: (B, L) int64, the arg max of `shaped`, or a draw from it.
+    """
+
+    raw: Belief
+    shaped: Belief
+
+    @property
+    def candidates(self) -> Tensor:
+        return self.shaped.candidates
+
+    @staticmethod
+    def of(raw_logits: Tensor, shaped_logits: Tensor, candidates: Tensor) -> Prediction:
+        raw = Belief(raw_logits, candidates)
+        return Prediction(raw, raw if shaped_logits is raw_logits else Belief(shaped_logits, candidates))

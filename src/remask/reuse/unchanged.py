@@ -1,0 +1,17 @@
+"""Unchanged: no forward for a row in which nothing was edited (MDLM's cached ancestral sampler, arXiv 2406.07524)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from remask.canvas import Canvas
+
+
+@dataclass(frozen=True)
+class Unchanged:
+    """A row is computed when one of its positions was edited, else its last prediction is served: exact."""
+
+    def active(self, canvas: Canvas, touched: Tensor) -> Tensor:
+        return canvas.real & touched.any(dim=1, keepdim=True)

@@ -1,0 +1,118 @@
+"""Spec strings: "threshold:tau=0.9" <-> Threshold(tau=0.9). One grammar for every border of the library.
+
+name[:first_value][,key=value]...       a part as a value stands in parentheses: dual:inner=(surelock:eps=5e-4)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from remask.decoders import DECODERS, Decoder
+from remask.errors import RemaskError
+from remask.reuse import REUSES, Fresh, Reuse, Unchanged
+from remask.windows import Blocks, Whole, Window
+
+WINDOWS: dict[str, type[Window]] = {"whole": Whole, "blocks": Blocks}
+
+
+def parse_decoder(text: str) -> Decoder:
+    """A decoder from its spec string; RemaskError names what is wrong and what exists."""
+    return _parse(text, DECODERS, "decoder")
+
+
+def parse_window(text: str) -> Window:
+    """A window from its spec string."""
+    return _parse(text, WINDOWS, "window")
+
+
+def parse_reuse(text: str) -> Reuse:
+    """A reuse rule from its spec string."""
+    return _parse(text, REUSES, "reuse")
+
+
+def spec(part: Any) -> str:
+    """The shortest spec string that parses to an equal part."""
+    registries: tuple[Mapping[str, type[Any]], ...] = (DECODERS, WINDOWS, REUSES)
+    for registry in registries:
+        for name, kind in registry.items():
+            if type(part) is kind:
+                fields = [f"{field.name}={_write(value)}" for field in dataclasses.fields(part) if (value := getattr(part, field.name)) != field.default]
+                return name + (":" + ",".join(fields) if fields else "")
+    raise RemaskError(f"{part!r} is no registered part; register its class under a name")
+
+
+def _parse(text: str, registry: Mapping[str, type[Any]], kind: str) -> Any:
+    name, _, rest = text.strip().partition(":")
+    if name not in registry:
+        raise RemaskError(f"unknown {kind} {name!r}; choose one of {', '.join(registry)}")
+    made = registry[name]
+    hints = get_type_hints(made)
+    fields = [field.name for field in dataclasses.fields(made)]
+    values: dict[str, Any] = {}
+    for index, item in enumerate(_split(rest)):
+        key, equals, value = item.partition("=")
+        if not equals and index == 0 and fields:
+            key, value = fields[0], key
+        key = key.strip()
+        if key not in fields:
+            choices = ", ".join(fields) or "none"
+            raise RemaskError(f"unknown parameter {key!r} of {kind} {name!r}; it takes: {choices}")
+        if key in values:
+            raise RemaskError(f"parameter {key!r} of {kind} {name!r} is given twice; give it once")
+        values[key] = _read(value.strip(), hints[key], f"{name}:{key}")
+    return made(**values)
+
+
+def _split(text: str) -> list[str]:
+    """Commas outside parentheses."""
+    parts, depth, current = [], 0, ""
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            break
+        if character == "," and depth == 0:
+            parts.append(current)
+            current = ""
+        else:
+            current += character
+    if depth != 0:
+        raise RemaskError(f"unbalanced parentheses in {text!r}; a part as a value stands in one pair of them")
+    return [*parts, current] if current or parts else []
+
+
+def _read(text: str, hint: Any, where: str) -> Any:
+    """The text as the annotated type."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        if text.lower() == "none" and type(None) in get_args(hint):
+            return None
+        return _read(text, next(arm for arm in get_args(hint) if arm is not type(None)), where)
+    if origin is Literal:
+        if text not in get_args(hint):
+            raise RemaskError(f"{where} is {text!r}; it must be one of {', '.join(map(str, get_args(hint)))}")
+        return text
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise RemaskError(f"{where} is {text!r}; it must be true or false")
+        return text.lower() == "true"
+    for base, registry, kind in ((Decoder, DECODERS, "decoder"), (Reuse, REUSES, "reuse"), (Window, WINDOWS, "window")):
+        if hint is base:
+            if not (text.startswith("(") and text.endswith(")")):
+                raise RemaskError(f"{where} is {text!r}; a part as a value stands in parentheses")
+            return _parse(text[1:-1], registry, kind)
+    try:
+        return hint(text)
+    except ValueError:
+        raise RemaskError(f"{where} is {text!r}; it must be {'a whole number' if hint is int else 'a number'}") from None
+
+
+def _write(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"({spec(value)})" if dataclasses.is_dataclass(value) else str(value)
+
+
+__all__ = ["WINDOWS", "Fresh", "Unchanged", "parse_decoder", "parse_reuse", "parse_window", "spec"]

@@ -1,0 +1,6 @@
+"""Public test doubles: exact denoisers and recorded randomness, so that decoders can be tested without weights."""
+
+from remask.testing.markov import MarkovDenoiser
+from remask.testing.recorded import RecordedUniforms
+
+__all__ = ["MarkovDenoiser", "RecordedUniforms"]

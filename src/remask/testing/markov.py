@@ -1,0 +1,64 @@
+"""The exact denoiser: the posterior of a Markov chain by forward-backward, in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from remask.canvas import Canvas
+
+
+class MarkovDenoiser:
+    """p(x_i | the other visible tokens) of a Markov chain, exactly.
+
+    initial: (V,) law of the first token.  transition: (V, V), rows sum to 1.  The mask id is V, the last column of the
+    logits, which is -1e6.  Rows of different length are chains of their own length.  At visible positions the law is
+    leave-one-out. `calls` and `computed` count network evaluations and rows times positions.
+    """
+
+    eos_ids: tuple[int, ...] = ()
+    max_length: int | None = None
+    evaluations = 1
+
+    def __init__(self, initial: Tensor, transition: Tensor) -> None:
+        self.initial = initial.double() / initial.double().sum()
+        self.transition = transition.double() / transition.double().sum(1, keepdim=True)
+        self.mask_id = initial.shape[0]
+        self.calls = 0
+        self.computed = 0
+
+    def forward(self, canvas: Canvas, active: Tensor | None = None, store: Any = None) -> tuple[Tensor, Any]:
+        """(B, L, V) log posteriors."""
+        self.calls += 1
+        self.computed += int(canvas.real.sum())
+        return self.posterior(canvas.tokens).clamp(min=1e-300).log(), store
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits with the mask's column."""
+        return torch.cat([hidden, torch.full_like(hidden[..., :1], -1e6)], dim=-1)
+
+    def logits(self, tokens: Tensor, attention_mask: Tensor | None = None, sigma: Tensor | None = None) -> Tensor:
+        """(B, L, V + 1) float64."""
+        return self.head(self.posterior(tokens).clamp(min=1e-300).log())
+
+    def posterior(self, tokens: Tensor) -> Tensor:
+        """(B, L, V) leave-one-out posteriors. Positions masked at the end sum out, so right padding changes nothing."""
+        emission = torch.where((tokens == self.mask_id)[..., None], 1.0, torch.nn.functional.one_hot(tokens.clamp(max=self.mask_id - 1), self.mask_id).double())
+        length = tokens.shape[1]
+        forward = [self.initial.expand(tokens.shape[0], -1)]
+        for i in range(1, length):
+            message = (forward[-1] * emission[:, i - 1]) @ self.transition
+            forward.append(message / message.sum(-1, keepdim=True))
+        backward = [torch.ones_like(forward[0])]
+        for i in range(length - 1, 0, -1):
+            message = (emission[:, i] * backward[-1]) @ self.transition.T
+            backward.append(message / message.sum(-1, keepdim=True))
+        joint = torch.stack(forward, 1) * torch.stack(backward[::-1], 1)
+        return joint / joint.sum(-1, keepdim=True)
+
+    def log_likelihood(self, tokens: Tensor) -> Tensor:
+        """(B,) exact log-likelihood of complete rows."""
+        steps = self.transition.log()[tokens[:, :-1], tokens[:, 1:]]
+        return self.initial.log()[tokens[:, 0]] + steps.sum(1)

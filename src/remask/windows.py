@@ -1,0 +1,75 @@
+"""Windows: which positions a decoder may write at this step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from remask.canvas import Canvas
+from remask.errors import RemaskError
+
+
+class Window(Protocol):
+    """`init` sees the first canvas; `eligible` returns (B, L) bool, a subset of the masked positions."""
+
+    def init(self, canvas: Canvas) -> Tensor: ...
+
+    def eligible(self, canvas: Canvas, state: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Every masked position of the canvas."""
+
+    def init(self, canvas: Canvas) -> Tensor:
+        """No state: an empty tensor."""
+        return canvas.tokens.new_zeros(())
+
+    def eligible(self, canvas: Canvas, state: Tensor) -> Tensor:
+        return canvas.masked
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Semi-autoregressive blocks (LLaDA, arXiv 2502.09992): each row's own first unfinished block.
+
+    Blocks count from the row's first unknown position (`origin="prompt"`) or from index 0 (`origin="canvas"`).
+    """
+
+    length: int = 32
+    origin: Literal["prompt", "canvas"] = "prompt"
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise RemaskError(f"block length is {self.length}; it must be 1 or more")
+        if self.origin not in ("prompt", "canvas"):
+            raise RemaskError(f"origin is {self.origin!r}; it must be prompt or canvas")
+
+    def init(self, canvas: Canvas) -> Tensor:
+        """(B, L) int64: the block that each position belongs to."""
+        rows, length = canvas.shape
+        position = torch.arange(length, device=canvas.tokens.device).expand(rows, length)
+        if self.origin == "prompt":
+            position = position - canvas.masked.long().argmax(dim=1, keepdim=True)
+        return position.div(self.length, rounding_mode="floor")
+
+    def eligible(self, canvas: Canvas, state: Tensor) -> Tensor:
+        beyond = state.max() + 1
+        first = torch.where(canvas.masked, state, beyond).amin(dim=1, keepdim=True)
+        return canvas.masked & (state == first)
+
+    def check(self, canvas: Canvas) -> None:
+        """Raise unless every row's masks fill whole blocks (the strict rule of `decode`)."""
+        if self.origin == "canvas":
+            return
+        span = canvas.masked.long()
+        ends = torch.where(canvas.masked, torch.arange(canvas.shape[1], device=span.device), -1).amax(1)
+        for end, start, count in zip(ends.tolist(), span.argmax(1).tolist(), span.sum(1).tolist(), strict=True):
+            new = end - start + 1
+            if count and new % self.length:
+                fits = [size for size in range(1, new + 1) if new % size == 0]
+                remedy = " or ".join(str(size) for size in sorted(fits, key=lambda size: abs(size - self.length))[:2])
+                raise RemaskError(f"block length {self.length} does not divide {new} new tokens; use {remedy}")

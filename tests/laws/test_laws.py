@@ -1,0 +1,82 @@
+"""The laws of the loop, over every registered decoder x window x reuse."""
+
+import itertools
+
+import pytest
+import torch
+
+import remask
+from remask.spec import WINDOWS
+from tests.chains import chain_b
+
+DECODER_SPECS = [*remask.decoders(), "low_confidence:steps=6", "random:steps=6", "origin:steps=6", "entropy:steps=6", "topk_margin:alg_temp=0.3", "ancestral:steps=9"]
+WINDOW_SPECS = [*WINDOWS, "blocks:3", "blocks:4,origin=canvas"]
+COMBINATIONS = [(d, w, r) for d, w, r in itertools.product(DECODER_SPECS, WINDOW_SPECS, remask.reuses())]
+MASK = 8
+PROMPTS = [[0, 1], [3, 4, 5, MASK, 2], [7], [1, MASK, MASK, 6]]
+
+
+def parts(combination, **more):
+    decoder, window, reuse = combination
+    return dict(decoder=remask.parse_decoder(decoder), window=remask.parse_window(window), reuse=remask.parse_reuse(reuse), shapers=(remask.Temperature(1.0),), **more)
+
+
+def run(prompts, combination, seed, new=12):
+    canvas = remask.Canvas.from_prompts(prompts, max_new_tokens=new, mask_id=MASK)
+    steps = list(remask.denoise(chain_b(), canvas, **parts(combination, seed=seed)))
+    return canvas, steps
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
+def test_the_laws_hold(combination):
+    canvas, steps = run(PROMPTS, combination, 5)
+    final = steps[-1].canvas
+    assert not final.masked.any(), "every run ends with nothing masked"
+    before = canvas
+    for seen in steps:
+        assert torch.equal(seen.canvas.tokens[canvas.given], canvas.tokens[canvas.given]), "given positions never change"
+        assert not (seen.edit.write & before.given).any()
+        finished = ~before.masked.any(1)
+        assert torch.equal(seen.canvas.tokens[finished], before.tokens[finished]), "a finished row is frozen"
+        assert not seen.active[finished].any(), "a finished row costs nothing"
+        before = seen.canvas
+    if combination[1] in ("whole", "blocks:4,origin=canvas"):
+        decoded = remask.decode(chain_b(), PROMPTS, max_new_tokens=12, **parts(combination, seed=5))
+
+        assert all(torch.equal(row, tokens[real]) for row, tokens, real in zip(decoded.tokens, final.tokens, final.real, strict=True)), "decode equals the last step of denoise"
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
+def test_a_row_does_not_notice_its_neighbours(combination):
+    together = run(PROMPTS, combination, [5, 6, 7, 8])[1][-1]
+    order = [2, 0, 3, 1]
+    reordered = run([PROMPTS[i] for i in order], combination, [5 + i for i in order])[1][-1]
+    for place, row in enumerate(order):
+        alone = run([PROMPTS[row]], combination, 5 + row)[1][-1]
+        tokens = together.canvas.tokens[row][together.canvas.real[row]]
+        assert torch.equal(tokens, alone.canvas.tokens[0])
+        assert torch.equal(tokens, reordered.canvas.tokens[place][reordered.canvas.real[place]])
+        assert together.forwards[row] == alone.forwards[0] == reordered.forwards[place]
+        assert together.positions[row] == alone.positions[0]
+
+
+@pytest.mark.parametrize(("decoder", "window"), list(itertools.product(DECODER_SPECS, WINDOW_SPECS)))
+def test_reuse_of_unchanged_rows_changes_nothing_but_the_count(decoder, window):
+    fresh, unchanged = (run(PROMPTS, (decoder, window, reuse), 3)[1] for reuse in ("fresh", "unchanged"))
+    assert torch.equal(fresh[-1].canvas.tokens, unchanged[-1].canvas.tokens)
+    assert (unchanged[-1].forwards <= fresh[-1].forwards).all()
+
+
+@pytest.mark.parametrize("text", [*DECODER_SPECS, "threshold:0.7,strict=true", "factor:2", "low_confidence:score=sampled,mask_candidates=true"])
+def test_a_decoder_survives_its_spec_string(text):
+    decoder = remask.parse_decoder(text)
+    assert remask.parse_decoder(remask.spec(decoder)) == decoder
+    assert eval(repr(decoder), vars(remask)) == decoder
+
+
+@pytest.mark.parametrize("loose_tight", [("threshold:0.5", "threshold:0.9"), ("factor:3", "factor:0.5")])
+def test_a_looser_setting_accepts_a_superset(loose_tight):
+    canvas = remask.Canvas.from_prompts([[0], [2, 2]], max_new_tokens=20, mask_id=MASK)
+    loose, tight = (next(iter(remask.denoise(chain_b(), canvas, decoder=remask.parse_decoder(text)))).edit.write for text in loose_tight)
+    assert (loose | ~tight).all()
+    assert loose.sum() > tight.sum()
