@@ -38,10 +38,15 @@ def spec(part: Any) -> str:
     registries: tuple[Mapping[str, type[Any]], ...] = (DECODERS, WINDOWS, REUSES)
     for registry in registries:
         for name, kind in registry.items():
-            if type(part) is kind:
-                fields = [f"{field.name}={_write(value)}" for field in dataclasses.fields(part) if (value := getattr(part, field.name)) != field.default]
+            if type(part) is kind:  # exact: a subclass is another part
+                fields = [f"{field.name}={_write(value)}" for field in _fields(kind) if (value := getattr(part, field.name)) != field.default]
                 return name + (":" + ",".join(fields) if fields else "")
     raise RemaskError(f"{part!r} is no registered part; register its class under a name")
+
+
+def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """The parameters of a part; parts are dataclasses by contract, which no protocol can say."""
+    return dataclasses.fields(kind)
 
 
 def _parse(text: str, registry: Mapping[str, type[Any]], kind: str) -> Any:
@@ -50,7 +55,7 @@ def _parse(text: str, registry: Mapping[str, type[Any]], kind: str) -> Any:
         raise RemaskError(f"unknown {kind} {name!r}; choose one of {', '.join(registry)}")
     made = registry[name]
     hints = get_type_hints(made)
-    fields = [field.name for field in dataclasses.fields(made)]
+    fields = [field.name for field in _fields(made)]
     values: dict[str, Any] = {}
     for index, item in enumerate(_split(rest)):
         key, equals, value = item.partition("=")
