@@ -16,6 +16,7 @@ from remask.decoders import (
 )  # fmt: skip
 from remask.denoise import Decoded, Step, decode, denoise
 from remask.errors import RemaskError
+from remask.models import load
 from remask.reuse import REUSES, Fresh, Unchanged
 from remask.shapers import Suppress, Temperature, TopK, TopP
 from remask.spec import WINDOWS, parse_decoder, parse_reuse, parse_window, spec
@@ -42,6 +43,6 @@ def reuses() -> dict[str, type]:
 __all__ = [
     "Ancestral", "Blocks", "Canvas", "Decoded", "Edit", "Entropy", "Factor", "Fresh", "LowConfidence", "MaskgitPlus",
     "Origin", "Random", "RemaskError", "Step", "Suppress", "Temperature", "Threshold", "TopK", "TopKMargin", "TopP",
-    "Unchanged", "Whole", "decode", "decoders", "denoise", "parse_decoder", "parse_reuse", "parse_window", "reuses",
+    "Unchanged", "Whole", "decode", "decoders", "denoise", "load", "parse_decoder", "parse_reuse", "parse_window", "reuses",
     "spec", "testing", "windows",
 ]  # fmt: skip

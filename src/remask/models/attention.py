@@ -1,0 +1,56 @@
+"""What every family shares: normalisation, rotary positions and attention."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm: statistic in float32, cast back, then the weight."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+def positions(real: Tensor) -> Tensor:
+    """(B, L) int64: the place of each real token in its row, counted without padding."""
+    return (real.long().cumsum(1) - 1).clamp(min=0)
+
+
+def rotary(position: Tensor, head_width: int, theta: float) -> tuple[Tensor, Tensor]:
+    """cos and sin, (B, 1, L, head_width) float32, rotate-half layout."""
+    rate = theta ** (-torch.arange(0, head_width, 2, device=position.device, dtype=torch.float32) / head_width)
+    angle = position[:, None, :, None].float() * rate
+    angle = torch.cat([angle, angle], dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate (B, H, L, head_width) in float32; pairs are (i, i + head_width / 2)."""
+    wide = x.float()
+    first, second = wide.chunk(2, dim=-1)
+    return (wide * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, real: Tensor) -> Tensor:
+    """M queries over L keys: query (B, H, M, E), key and value (B, K, L, E) with K dividing H, real (B, L).
+
+    Returns (B, M, H * E).
+    """
+    mask = None if bool(real.all()) else real[:, None, None, :]
+    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=query.shape[1] != key.shape[1])
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def heads(x: Tensor, count: int) -> Tensor:
+    """(B, L, count * E) -> (B, count, L, E)."""
+    return x.unflatten(-1, (count, -1)).transpose(1, 2)

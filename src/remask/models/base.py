@@ -1,0 +1,71 @@
+"""What a network must offer, and what all our own ones share."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from remask.canvas import Canvas
+from remask.errors import RemaskError
+
+
+class Denoiser(Protocol):
+    """A masked diffusion language model, position-aligned.
+
+    mask_id, eos_ids, max_length, vocab_size (columns of the logits); evaluations: what one forward counts.
+    """
+
+    mask_id: int
+    eos_ids: tuple[int, ...]
+    max_length: int | None
+    vocab_size: int
+    evaluations: int
+
+    def forward(self, canvas: Canvas, active: Tensor | None = None, store: Any = None) -> tuple[Tensor, Any]:
+        """Hidden states (B, L, D)."""
+        ...
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, V) float32."""
+        ...
+
+
+class Network(nn.Module):
+    """The base of the families: from tokens to logits, with `hidden` and `head` left to them."""
+
+    evaluations = 1
+
+    def __init__(self, *, mask_id: int, eos_ids: tuple[int, ...], max_length: int | None, vocab_size: int) -> None:
+        super().__init__()
+        self.mask_id, self.eos_ids, self.max_length, self.vocab_size = mask_id, eos_ids, max_length, vocab_size
+        self.config: dict[str, Any] = {}
+        self.tokenizer: Any = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    def hidden(self, tokens: Tensor, real: Tensor, sigma: Tensor | None = None) -> Tensor:
+        """(B, L) tokens and their reality -> (B, L, D), aligned with the positions they predict."""
+        raise NotImplementedError
+
+    def head(self, hidden: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, canvas: Canvas, active: Tensor | None = None, store: Any = None) -> tuple[Tensor, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.hidden(canvas.tokens, canvas.real), store
+
+    @torch.inference_mode()
+    def logits(self, tokens: Tensor, attention_mask: Tensor | None = None, sigma: Tensor | None = None) -> Tensor:
+        """(B, L) int64 -> (B, L, V) float32, raw and position-aligned. attention_mask: (B, L), 0 = padding."""
+        if tokens.dim() != 2 or (tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.vocab_size):
+            raise RemaskError(f"tokens has shape {tuple(tokens.shape)} and must be (B, L) with ids from 0 to {self.vocab_size - 1}")
+        tokens = tokens.to(self.device)
+        real = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask.to(self.device).bool()
+        return self.head(self.hidden(tokens, real, sigma))
