@@ -41,12 +41,22 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (wide * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, real: Tensor) -> Tensor:
-    """M queries over L keys: query (B, H, M, E), key and value (B, K, L, E) with K dividing H, real (B, L).
+def placed(tokens: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The positions of a batch, (B or 1, L), and `real`, or None if all are: attention without a mask is faster.
+
+    Asked once a forward, since it waits for the device; a caller that knows all positions real passes None.
+    """
+    if real is None or bool(real.all()):
+        return torch.arange(tokens.shape[1], device=tokens.device)[None], None
+    return positions(real), real
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, real: Tensor | None) -> Tensor:
+    """M queries over L keys: query (B, H, M, E), key and value (B, K, L, E) with K dividing H, real (B, L) or None for all.
 
     Returns (B, M, H * E).
     """
-    mask = None if bool(real.all()) else real[:, None, None, :]
+    mask = None if real is None else real[:, None, None, :]
     mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=query.shape[1] != key.shape[1])
     return mixed.transpose(1, 2).flatten(2)
 

@@ -51,8 +51,8 @@ class Network(nn.Module):
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
-    def hidden(self, tokens: Tensor, real: Tensor, sigma: Tensor | None = None) -> Tensor:
-        """(B, L) tokens and their reality -> (B, L, D), aligned with the positions they predict."""
+    def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None) -> Tensor:
+        """(B, L) tokens and their reality (None: all) -> (B, L, D), aligned with the positions they predict."""
         raise NotImplementedError
 
     def head(self, hidden: Tensor) -> Tensor:

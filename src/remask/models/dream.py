@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remask.errors import RemaskError
-from remask.models.attention import RMSNorm, attend, heads, positions, rotary, rotate
+from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network
 
 
@@ -26,7 +26,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, self.key_heads * head_width)
         self.o_proj = nn.Linear(self.heads * head_width, width, bias=False)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None) -> Tensor:
         query = rotate(heads(self.q_proj(x), self.heads), *angles)
         key = rotate(heads(self.k_proj(x), self.key_heads), *angles)
         return self.o_proj(attend(query, key, heads(self.v_proj(x), self.key_heads), real))
@@ -55,7 +55,7 @@ class Layer(nn.Module):
         self.input_layernorm = RMSNorm(config["hidden_size"], config["rms_norm_eps"])
         self.post_attention_layernorm = RMSNorm(config["hidden_size"], config["rms_norm_eps"])
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), angles, real)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -85,11 +85,12 @@ class Dream(Network):
         self.model = nn.ModuleDict(parts)
         self.lm_head = None if config.get("tie_word_embeddings") else nn.Linear(config["hidden_size"], self.vocab_size, bias=False)
 
-    def hidden(self, tokens: Tensor, real: Tensor, sigma: Tensor | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None) -> Tensor:
         x = self.model["embed_tokens"](tokens)
-        angles = rotary(positions(real), self.head_width, self.theta)
+        place, seen = placed(tokens, real)
+        angles = rotary(place, self.head_width, self.theta)
         for layer in self.model["layers"]:  # pyright: ignore[reportGeneralTypeIssues]
-            x = layer(x, angles, real)
+            x = layer(x, angles, seen)
         x = self.model["norm"](x)
         return torch.cat([x[:, :1], x[:, :-1]], dim=1)
 

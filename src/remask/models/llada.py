@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remask.errors import RemaskError
-from remask.models.attention import RMSNorm, attend, heads, positions, rotary, rotate
+from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network
 
 
@@ -32,10 +32,11 @@ class Block(nn.Module):
         self.up_proj = nn.Linear(width, inner, bias=bias)
         self.ff_out = nn.Linear(inner, width, bias=bias)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, real: Tensor | None) -> Tensor:
         n = self.attn_norm(x)
-        query = rotate(heads(self.q_proj(n), self.heads), *angles)
-        key = rotate(heads(self.k_proj(n), self.key_heads), *angles)
+        query, key = heads(self.q_proj(n), self.heads), heads(self.k_proj(n), self.key_heads)
+        if angles is not None:
+            query, key = rotate(query, *angles), rotate(key, *angles)
         x = x + self.attn_out(attend(query, key, heads(self.v_proj(n), self.key_heads), real))
         n = self.ff_norm(x)
         return x + self.ff_out(functional.silu(self.ff_proj(n)) * self.up_proj(n))
@@ -52,8 +53,11 @@ class LLaDA(Network):
             max_length=config["max_sequence_length"],
             vocab_size=config["embedding_size"],
         )
-        self.theta, self.head_width = float(config["rope_theta"]), config["d_model"] // config["n_heads"]
+        self.rope, self.theta = config["rope"], float(config["rope_theta"])
+        self.head_width = config["d_model"] // config["n_heads"]
         parts: dict[str, nn.Module] = {"wte": nn.Embedding(self.vocab_size, config["d_model"])}
+        if not self.rope:
+            parts["wpe"] = nn.Embedding(config["max_sequence_length"], config["d_model"])
         parts["blocks"] = nn.ModuleList(Block(config) for _ in range(config["n_layers"]))
         parts["ln_f"] = RMSNorm(config["d_model"], config["rms_norm_eps"])
         if not config["weight_tying"]:
@@ -64,11 +68,14 @@ class LLaDA(Network):
     def parts(self) -> Any:
         return self.model["transformer"]
 
-    def hidden(self, tokens: Tensor, real: Tensor, sigma: Tensor | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None) -> Tensor:
         x = self.parts["wte"](tokens)
-        angles = rotary(positions(real), self.head_width, self.theta)
+        place, seen = placed(tokens, real)
+        angles = rotary(place, self.head_width, self.theta) if self.rope else None
+        if angles is None:
+            x = x + self.parts["wpe"](place)
         for block in self.parts["blocks"]:
-            x = block(x, angles, real)
+            x = block(x, angles, seen)
         return self.parts["ln_f"](x)
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -88,15 +95,19 @@ class LLaDA(Network):
 
 def _explicit(config: Mapping[str, Any]) -> dict[str, Any]:
     """Every value that shapes the network, checked: class defaults of the published code are traps."""
-    needed = ("d_model", "n_layers", "n_heads", "vocab_size", "mask_token_id", "eos_token_id", "max_sequence_length", "rope_theta", "rms_norm_eps")
+    needed = ("d_model", "n_layers", "n_heads", "vocab_size", "mask_token_id", "eos_token_id", "max_sequence_length", "rms_norm_eps")
     missing = [key for key in needed if config.get(key) is None]
     if missing:
         raise RemaskError(f"config.json has no {', '.join(missing)}; a LLaDA checkpoint needs them")
-    unlike = {"layer_norm_type": "rms", "block_type": "llama", "activation_type": "silu", "rope": True, "alibi": False, "attention_layer_norm": False}
+    unlike = {"layer_norm_type": "rms", "block_type": "llama", "activation_type": "silu", "alibi": False, "attention_layer_norm": False}
     for key, value in unlike.items():
         if config.get(key, value) != value:
             raise RemaskError(f"config.json has {key} {config[key]!r}; only {value!r} is supported")
+    if config.get("rope", True) and config.get("rope_theta") is None:
+        raise RemaskError("config.json has no rope_theta; a LLaDA checkpoint with rotary positions needs it")
     full = dict(config)
+    full["rope"] = bool(config.get("rope", True))
+    full["rope_theta"] = config.get("rope_theta") or 0.0
     full["n_kv_heads"] = config.get("n_kv_heads") or (1 if config.get("multi_query_attention") else config["n_heads"])
     full["mlp_hidden_size"] = config.get("mlp_hidden_size") or config["mlp_ratio"] * config["d_model"]
     full["embedding_size"] = config.get("embedding_size") or config["vocab_size"]

@@ -1,0 +1,188 @@
+"""`demo`: word problems, grade-school equation chains and a little fiction; 24.7M parameters.
+
+Problems grow from few operations to many and distractors come last. Half of the rows are masked from a random cut to the
+end, so that the next statement must be looked up; the others at random.
+"""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+import remask
+from remask.evaluation import tasks
+from remask.evaluation.intervals import wilson
+from remask.evaluation.tasks import fiction, gsm_aug
+from remask.evaluation.tasks.files import data_file
+from remask.models.llada import LLaDA
+from remask.training.corruption import antithetic_times, mask_randomly, mask_suffix
+from remask.training.data import Batch, Rows, encode_pairs, pad_rows, write_rows
+from remask.training.run import Recipe
+from remask.training.vocabulary import train_bpe, write_tokenizer
+
+VOCABULARY = 4096
+EOS, MASK = VOCABULARY - 2, VOCABULARY - 1
+CONFIG: dict[str, Any] = {
+    "architectures": ["LLaDAModelLM"], "model_type": "llada",
+    "d_model": 512, "n_layers": 8, "n_heads": 8, "n_kv_heads": 8, "mlp_hidden_size": 1152,
+    "vocab_size": VOCABULARY, "embedding_size": VOCABULARY, "max_sequence_length": 512, "rope": True, "rope_theta": 10000.0,
+    "rms_norm_eps": 1e-5, "weight_tying": True, "include_bias": False,
+    "mask_token_id": MASK, "eos_token_id": EOS, "pad_token_id": EOS,
+}  # fmt: skip
+TOKENS = 32_768
+"""A batch, whatever the length of its rows."""
+LENGTHS = (128, 192, 288, 416)
+LARGEST = 8
+PER_OPERATIONS = 1_500_000
+SHARDS = 30
+
+
+def prepare(folder: Path, processes: int = 2) -> None:
+    """Tokenizer, then word problems by number of operations, equation chains and fiction as token ids."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "tokenizer.json").exists():
+        write_tokenizer(train_bpe(corpus(), VOCABULARY), folder)
+    jobs = [("wordmath", operations, shard) for shard in range(SHARDS) for operations in range(1, LARGEST + 1)]
+    with ProcessPoolExecutor(processes) as pool:
+        list(pool.map(make, [str(folder)] * (len(jobs) + 2), [("gsm_aug", 0, 0), ("fiction", 0, 0), *jobs]))
+
+
+def corpus() -> list[str]:
+    """What the tokenizer learns its merges from; names and nouns become single tokens."""
+    words = tasks.get("wordmath").sample(20_000, split="train", operations=(1, 8))
+    texts = [f"{item.prompt} {item.answer}" for item in words]
+    texts += [f"{prompt} {answer}" for prompt, answer in islice(gsm_aug.training_pairs(), 0, None, 5)]
+    return texts + fiction.passages(data_file(fiction.FILES["train"]))[::8]
+
+
+def make(folder: str, job: tuple[str, int, int]) -> None:
+    """One file of rows."""
+    kind, operations, shard = job
+    tokenizer: Any = Tokenizer.from_file(f"{folder}/tokenizer.json")
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    if kind == "gsm_aug":
+        write_rows(Path(folder) / kind, encode_pairs(encode, gsm_aug.training_pairs(), EOS))
+    elif kind == "fiction":
+        passages = fiction.passages(data_file(fiction.FILES["train"]))[::3]
+        write_rows(Path(folder) / kind, encode_pairs(encode, (("", passage) for passage in passages), EOS))
+    else:
+        n = PER_OPERATIONS // SHARDS
+        items = tasks.get("wordmath").sample(n, seed=shard, split="train", operations=(operations, operations), distractors=(0, shard % 3))
+        write_rows(Path(folder) / f"wordmath_{operations}_{shard}", encode_pairs(encode, ((item.prompt, item.answer) for item in items), EOS))
+
+
+def stage(step: int, steps: int) -> tuple[int, int, int]:
+    """(least operations, most operations, most distractors) at this step."""
+    share = step / steps
+    for until, plan in ((0.06, (1, 2, 0)), (0.15, (1, 3, 0)), (0.3, (1, 4, 1)), (0.5, (1, 6, 2))):
+        if share < until:
+            return plan
+    return (1, 8, 2)
+
+
+class Mixture:
+    """Three quarters word problems, a fifth equation chains, the rest fiction; rows of a batch are of one length class."""
+
+    def __init__(self, folder: Path, device: torch.device, rank: int, size: int, steps: int) -> None:
+        self.folder, self.device, self.rank, self.size, self.steps = folder, device, rank, size, steps
+        self.files: dict[str, Rows] = {}
+
+    def rows(self, name: str) -> Rows:
+        if name not in self.files:
+            self.files[name] = Rows(self.folder / name)
+        return self.files[name]
+
+    def batch(self, step: int) -> Batch:
+        rng = random.Random(step * self.size + self.rank)
+        length = LENGTHS[-1] if rng.random() < 0.08 else 0
+        kind = rng.random()
+        if kind < 0.05:
+            return self.fiction(rng)
+        least, most, distractors = stage(step, self.steps)
+        if kind < 0.25:
+            sources = ["gsm_aug"]
+        else:
+            top = rng.choices(range(least, most + 1), weights=[1 + 0.25 * k for k in range(least, most + 1)])[0]
+            sources = [f"wordmath_{k}_{shard}" for k in {max(least, top - 1), top} for shard in rng.choices([s for s in range(SHARDS) if s % 3 <= distractors], k=2)]
+        length = max(length, 192 if kind < 0.25 else next(limit for limit in LENGTHS if limit >= (85, 122, 166, 205, 250, 288, 325, 370)[top - 1] or limit == LENGTHS[-1]))
+        count, drawn = TOKENS // length, []
+        while len(drawn) < count:
+            file = self.rows(rng.choice(sources))
+            row = file.row(rng.randrange(len(file)))
+            if len(row[0]) <= length:
+                drawn.append(row)
+        return self.place(*pad_rows(drawn, length, EOS, tail_weight=0.2))
+
+    def fiction(self, rng: random.Random) -> Batch:
+        """Windows of passages, with a prefix given half of the time."""
+        file, length = self.rows("fiction"), 288
+        drawn: list[tuple[np.ndarray[Any, Any], int]] = []
+        while len(drawn) < TOKENS // length:
+            ids, _ = file.row(rng.randrange(len(file)))
+            start = rng.randrange(max(1, len(ids) - length))
+            drawn.append((ids[start : start + length], rng.randrange(length // 2) if rng.random() < 0.5 else 0))
+        return self.place(*pad_rows(drawn, length, EOS, tail_weight=0.2))
+
+    def place(self, tokens: Tensor, eligible: Tensor, weights: Tensor) -> Batch:
+        if self.device.type == "cuda":
+            tokens, eligible, weights = tokens.pin_memory(), eligible.pin_memory(), weights.pin_memory()
+        return Batch(*(tensor.to(self.device, non_blocking=True) for tensor in (tokens, eligible, weights)))
+
+
+def corrupt(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Half of the rows masked at random, half from a cut to the end."""
+    times = antithetic_times(len(batch.tokens), generator)
+    cut = torch.rand(len(batch.tokens), 1, device=times.device, generator=generator) < 0.5
+    return torch.where(cut, mask_suffix(batch.eligible, times), mask_randomly(batch.eligible, times, generator)), times
+
+
+def evaluate(model: LLaDA, n: int = 200) -> dict[str, Any]:
+    """Exact shares on validation problems, most confident first, one token per forward."""
+    tokenizer: Any = model.tokenizer
+    found: dict[str, Any] = {}
+    for name, options in (("wordmath", (2, 4)), ("wordmath", (5, 8)), ("gsm_aug", None)):
+        task = tasks.get(name)
+        items = task.sample(n, seed=1, split="valid", **({} if options is None else {"operations": options}))
+        prompts = [tokenizer.encode(item.prompt).ids for item in items]
+        decoded = remask.decode(model, prompts, max_new_tokens=task.max_new_tokens, early_stop=True)
+        texts = [tokenizer.decode(cut(row[len(prompt) :].tolist())) for row, prompt in zip(decoded.tokens, prompts, strict=True)]
+        right = [item.check(text) for item, text in zip(items, texts, strict=True)]
+        found[f"{name} {options or ''}".strip()] = {"exact": sum(right) / n, "interval": wilson(sum(right), n)}
+        wrong = next((i for i, good in enumerate(right) if not good), 0)
+        found[f"{name} {options or ''} wrong"] = [items[wrong].prompt, items[wrong].answer, texts[wrong]]
+    return found
+
+
+def cut(ids: list[int]) -> list[int]:
+    """What stands before the end-of-text."""
+    return ids[: ids.index(EOS)] if EOS in ids else ids
+
+
+def recipe(folder: Path, steps: int = 60_000) -> Recipe:
+    """About 20 minutes on one H100."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def judged(model: LLaDA) -> dict[str, Any]:
+        model.tokenizer = tokenizer
+        return evaluate(model)
+
+    return Recipe(
+        name="demo",
+        config=CONFIG,
+        source=lambda device, rank, size: Mixture(folder, device, rank, size, steps),
+        corrupt=corrupt,
+        write_tokenizer=lambda where: write_tokenizer(tokenizer, where),
+        steps=steps,
+        evaluate=judged,
+    )

@@ -1,0 +1,1 @@
+"""Measuring decoders: tasks with exact answers, and the harness that runs them."""

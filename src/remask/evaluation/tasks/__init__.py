@@ -1,0 +1,27 @@
+"""Tasks with exact answers: `get("wordmath").sample(10, split="test")`."""
+
+from remask.errors import RemaskError
+from remask.evaluation.tasks.base import Item, Split, Task, split_of
+from remask.evaluation.tasks.fiction import Fiction
+from remask.evaluation.tasks.gsm_aug import GsmAug
+from remask.evaluation.tasks.sudoku import Sudoku
+from remask.evaluation.tasks.wordmath import WordMath
+
+TASKS: dict[str, Task] = {
+    "wordmath": WordMath(),
+    "gsm_aug": GsmAug(),
+    "fiction": Fiction(),
+    "fiction_infill": Fiction(gap=8, max_new_tokens=16),
+    "sudoku": Sudoku(),
+    "sudoku4": Sudoku(box=2, model="sudoku4"),
+}
+
+
+def get(name: str) -> Task:
+    """The task of this name."""
+    if name not in TASKS:
+        raise RemaskError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+__all__ = ["TASKS", "Item", "Split", "Task", "get", "split_of"]

@@ -1,0 +1,92 @@
+"""Training data as memory-mapped token ids: one flat file, and where each row and its answer begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from remask.errors import RemaskError
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """tokens: (B, L) int64, clean. eligible: (B, L) bool, what may be masked. weights: (B, L) float or None."""
+
+    tokens: Tensor
+    eligible: Tensor
+    weights: Tensor | None = None
+
+
+class Source(Protocol):
+    """Batches as a function of the step alone, so that a run may stop and continue anywhere."""
+
+    def batch(self, step: int) -> Batch: ...
+
+
+class Rows:
+    """Rows of uint16 ids with the length of each one's prompt; nothing is read before it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.tokens: np.ndarray[Any, Any] = np.memmap(path.with_suffix(".tokens"), dtype=np.uint16, mode="r")
+            self.bounds: np.ndarray[Any, Any] = np.load(path.with_suffix(".bounds.npy"), mmap_mode="r")
+        except (FileNotFoundError, ValueError) as error:
+            raise RemaskError(f"training data {str(path)!r} is missing or broken ({error}); run the recipe's `prepare` first") from None
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def row(self, index: int) -> tuple[np.ndarray[Any, Any], int]:
+        """(ids, prompt length)."""
+        start, stop = int(self.bounds[index][0]), int(self.bounds[index + 1][0])
+        return self.tokens[start:stop], int(self.bounds[index][1])
+
+
+def write_rows(path: Path, rows: Iterable[tuple[list[int], int]]) -> int:
+    """Write (ids, prompt length) rows; returns how many. Ids must be below 65,536."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bounds: list[tuple[int, int]] = []
+    position = 0
+    with open(path.with_suffix(".tokens.part"), "wb") as file:
+        for ids, prompt in rows:
+            bounds.append((position, prompt))
+            file.write(np.asarray(ids, dtype=np.uint16).tobytes())
+            position += len(ids)
+    np.save(path.with_suffix(".bounds.npy"), np.array([*bounds, (position, 0)], dtype=np.int64))
+    path.with_suffix(".tokens.part").replace(path.with_suffix(".tokens"))
+    return len(bounds)
+
+
+def encode_pairs(encode: Callable[[list[str]], list[list[int]]], pairs: Iterable[tuple[str, str]], eos_id: int, *, chunk: int = 1000) -> Iterator[tuple[list[int], int]]:
+    """(prompt, answer) texts -> (prompt + answer + end-of-text, prompt length)."""
+    held: list[tuple[str, str]] = []
+
+    def flush() -> Iterator[tuple[list[int], int]]:
+        prompts, answers = encode([prompt for prompt, _ in held]), encode([answer for _, answer in held])
+        for prompt, answer in zip(prompts, answers, strict=True):
+            yield [*prompt, *answer, eos_id], len(prompt)
+
+    for pair in pairs:
+        held.append(pair)
+        if len(held) == chunk:
+            yield from flush()
+            held.clear()
+    yield from flush()
+
+
+def pad_rows(rows: list[tuple[np.ndarray[Any, Any], int]], length: int, eos_id: int, *, tail_weight: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows as (B, length): tokens filled up with end-of-text; eligible behind the prompt; weights, less in the tail."""
+    tokens = np.full((len(rows), length), eos_id, dtype=np.int64)
+    eligible = np.ones((len(rows), length), dtype=bool)
+    weights = np.full((len(rows), length), tail_weight, dtype=np.float32)
+    for index, (ids, prompt) in enumerate(rows):
+        tokens[index, : len(ids)] = ids[:length]
+        eligible[index, :prompt] = False
+        weights[index, : len(ids)] = 1
+    return torch.from_numpy(tokens), torch.from_numpy(eligible), torch.from_numpy(weights)

@@ -1,0 +1,267 @@
+"""One training run: it may be killed at any moment and continued, and it leaves a checkpoint in the published layout."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from remask.errors import RemaskError
+from remask.models.llada import LLaDA
+from remask.models.loading import load
+from remask.training.average import Average
+from remask.training.data import Batch, Source
+from remask.training.objectives import Weighting, cross_entropy, reduce
+from remask.training.optimizer import make_optimizers
+from remask.training.shards import read_shards, replace_folder, write_json, write_shards
+
+Corruption = Callable[[Batch, torch.Generator], tuple[Tensor, Tensor]]
+"""batch, generator -> masked (B, L) bool and times (B,)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes a run. Rates are peaks: linear warm-up, constant, then linear to zero over the last `cooldown` of the steps."""
+
+    name: str
+    config: Mapping[str, Any]
+    source: Callable[[torch.device, int, int], Source]
+    corrupt: Corruption
+    write_tokenizer: Callable[[Path], None]
+    steps: int
+    matrix_rate: float = 0.02
+    other_rate: float = 3e-3
+    warmup: int = 300
+    cooldown: float = 0.4
+    weight_decay: float = 0.0
+    weighting: Weighting = "flat"
+    decay: float = 0.999
+    clip: float = 1.0
+    save_every: int = 5000
+    evaluate: Callable[[LLaDA], dict[str, Any]] | None = None
+
+
+class Learner(nn.Module):
+    """Loss as a forward, so that DistributedDataParallel can wrap it."""
+
+    def __init__(self, model: LLaDA, weighting: Weighting, *, compiled: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.weighting: Weighting = weighting
+        self.score = torch.compile(self._score) if compiled else self._score
+        if compiled:
+            for block in model.parts["blocks"]:
+                block.compile()
+
+    def _score(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        return cross_entropy(self.model.head(hidden), tokens, self.model.mask_id)
+
+    def forward(self, batch: Batch, masked: Tensor, times: Tensor) -> Tensor:
+        hidden = self.model.hidden(batch.tokens.masked_fill(masked, self.model.mask_id), None)
+        return reduce(self.score(hidden, batch.tokens), masked, batch.eligible, times, self.weighting, batch.weights)
+
+
+@dataclass
+class World:
+    """This process among those of torchrun; alone without it."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    @staticmethod
+    def join(device: str) -> World:
+        if "RANK" not in os.environ:
+            return World()
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        return World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def build(config: Mapping[str, Any], device: torch.device, seed: int = 0) -> LLaDA:
+    """A new network: normal weights of 0.02, projections into the residual stream smaller by sqrt(2 N)."""
+    torch.manual_seed(seed)
+    model = LLaDA(config).to(device)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 2:
+            into_stream = name.endswith(("attn_out.weight", "ff_out.weight")) and ".blocks." in name
+            nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config["n_layers"]) if into_stream else 0.02)
+    model.config = dict(config)
+    return model
+
+
+def rate_at(step: int, recipe: Recipe, since: int = 0) -> float:
+    """The share of the peak rate: warm-up counts from `since`, where this run or its re-warmed continuation began."""
+    warm = min(1.0, (step - since + 1) / max(1, recipe.warmup))
+    cool = min(1.0, (recipe.steps - step) / max(1.0, recipe.cooldown * recipe.steps))
+    return min(warm, max(0.0, cool))
+
+
+class Run:
+    """The state of a run in `folder`: state/ to continue from, checkpoint/ to load, metrics.jsonl to read."""
+
+    def __init__(self, recipe: Recipe, folder: Path, *, init: Path | None, device: str, compiled: bool) -> None:
+        self.recipe, self.folder, self.world = recipe, folder, World.join(device)
+        self.device = torch.device(f"cuda:{self.world.local}" if device == "cuda" else device)
+        self.model = build(recipe.config, self.device)
+        self.step = 0
+        if init is not None:
+            start = load(init, device=self.device, dtype=torch.float32)
+            self.model.load_state_dict(start.state_dict())
+        self.optimizers = make_optimizers(self.model, matrix_rate=recipe.matrix_rate, other_rate=recipe.other_rate, weight_decay=recipe.weight_decay)
+        self.average = Average(self.model, recipe.decay)
+        if (folder / "state").exists() or (folder / "state.old").exists():
+            self.restore()
+        self.learner: nn.Module = Learner(self.model, recipe.weighting, compiled=compiled)
+        if self.world.size > 1:
+            self.learner = nn.parallel.DistributedDataParallel(self.learner, device_ids=[self.world.local] if self.device.type == "cuda" else None)
+        self.source = recipe.source(self.device, self.world.rank, self.world.size)
+
+    def restore(self) -> None:
+        """Continue from the last whole state."""
+        folder = self.folder / "state"
+        if not folder.exists():
+            folder = self.folder / "state.old"
+        tensors, meta = read_shards(folder), json.loads((folder / "state.json").read_text())
+        names = {name for name, _ in self.model.named_parameters()}
+        stored = {name.removeprefix("model.") for name in tensors if name.startswith("model.")}
+        if names != stored:
+            raise RemaskError(f"{folder} was saved by another recipe; pass a new --out folder, or its checkpoint as --init")
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(tensors[f"model.{name}"])
+        self.average.load({name: tensors[f"average.{name}"] for name in names}, meta["updates"])
+        by_name = dict(self.model.named_parameters())
+        for index, optimizer in enumerate(self.optimizers):
+            for name, parameter in by_name.items():
+                prefix = f"optimizer.{index}.{name}."
+                state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+                if state:
+                    optimizer.state[parameter] = {key: tensor.to(self.device) if tensor.dim() else tensor for key, tensor in state.items()}
+        self.step = meta["step"]
+
+    def save(self) -> None:
+        """The full state, then the averaged weights as a checkpoint."""
+        if self.world.rank:
+            return
+        tensors = {f"model.{name}": parameter for name, parameter in self.model.named_parameters()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.tensors.items()}
+        for index, optimizer in enumerate(self.optimizers):
+            for name, parameter in self.model.named_parameters():
+                for key, value in optimizer.state.get(parameter, {}).items():
+                    tensors[f"optimizer.{index}.{name}.{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+        new = self.folder / "state.new"
+        new.mkdir(parents=True, exist_ok=True)
+        write_shards(new, tensors, metadata={"step": self.step, "updates": self.average.updates, "recipe": self.recipe.name})
+        replace_folder(new, self.folder / "state")
+        self.export()
+
+    def export(self) -> None:
+        """The averaged weights in bfloat16, with config and tokenizer."""
+        new = self.folder / "checkpoint.new"
+        new.mkdir(parents=True, exist_ok=True)
+        write_json(new / "config.json", dict(self.recipe.config))
+        self.recipe.write_tokenizer(new)
+        write_shards(new, {name: tensor.bfloat16() for name, tensor in self.average.tensors.items()})
+        replace_folder(new, self.folder / "checkpoint")
+
+    def averaged(self) -> LLaDA:
+        """The averaged weights as a network of their own, in the precision that is shipped."""
+        model = build(self.recipe.config, self.device)
+        self.average.copy_to(model)
+        return model.to(torch.bfloat16).eval().requires_grad_(False)
+
+    def batches(self, stop: int) -> Iterator[Batch]:
+        """Batches from the current step, each made while the one before it is computed."""
+        with ThreadPoolExecutor(1) as ahead:
+            waiting = ahead.submit(self.source.batch, self.step)
+            for step in range(self.step, stop):
+                batch = waiting.result()
+                if step + 1 < stop:
+                    waiting = ahead.submit(self.source.batch, step + 1)
+                yield batch
+
+    def learn(self, batch: Batch, since: int) -> Tensor:
+        """One step of every optimizer; returns the loss, still on the device."""
+        generator = torch.Generator(self.device).manual_seed(self.step * self.world.size + self.world.rank)
+        masked, times = self.recipe.corrupt(batch, generator)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            loss = self.learner(batch, masked, times)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        share = rate_at(self.step, self.recipe, since)
+        for optimizer, peak in zip(self.optimizers, (self.recipe.matrix_rate, self.recipe.other_rate), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * share
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.model)
+        self.step += 1
+        return loss.detach()
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    init: Path | None = None,
+    device: str = "cpu",
+    minutes: float | None = None,
+    compiled: bool = True,
+    report: Callable[[dict[str, Any]], None] | None = None,
+    every: int = 50,
+) -> Path:
+    """Run or continue until the recipe's steps or the minutes are over. Returns the checkpoint's folder."""
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.set_float32_matmul_precision("high")
+    run = Run(recipe, folder, init=init, device=device, compiled=compiled)
+    since = run.step if init is not None and run.step == 0 else 0
+    seen, total, mark = 0, torch.zeros((), device=run.device), time.monotonic()
+    first = run.step
+    for batch in run.batches(recipe.steps):
+        total += run.learn(batch, since)
+        seen += batch.tokens.numel() * run.world.size
+        over = minutes is not None and time.monotonic() - started > 60 * minutes
+        if run.step % every == 0 or over:
+            loss = float(total) / max(1, run.step - first)
+            if not math.isfinite(loss):
+                raise RemaskError(f"the loss is {loss} at step {run.step}; lower the rates and continue from {folder / 'state'}")
+            now = time.monotonic()
+            line = {
+                "step": run.step,
+                "loss": round(loss, 5),
+                "tokens_per_second": round(seen / (now - mark)),
+                "rate": round(rate_at(run.step, recipe, since), 4),
+                "seconds": round(now - started, 1),
+            }
+            log(run, line, report)
+            seen, mark, first = 0, now, run.step
+            total.zero_()
+        if over:
+            break
+        if run.step % recipe.save_every == 0:
+            run.save()
+    run.save()
+    if recipe.evaluate is not None and run.world.rank == 0:
+        log(run, {"step": run.step, **recipe.evaluate(run.averaged())}, report)
+    return folder / "checkpoint"
+
+
+def log(run: Run, line: dict[str, Any], report: Callable[[dict[str, Any]], None] | None) -> None:
+    """Append to metrics.jsonl, and tell who watches."""
+    if run.world.rank:
+        return
+    with open(run.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    if report is not None:
+        report(line)

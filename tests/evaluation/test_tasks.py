@@ -1,0 +1,212 @@
+"""Tasks: prompts that can be solved, answers that check, splits that follow from the problem."""
+
+import random
+import re
+
+import pytest
+
+from remask import RemaskError
+from remask.evaluation import tasks
+from remask.evaluation.tasks import grids, split_of, wordmath
+from remask.evaluation.tasks.base import Item
+from remask.evaluation.tasks.files import data_folder
+from remask.evaluation.tasks.sudoku import canonical_4x4
+from remask.evaluation.tasks.wordmath_phrases import HELD_OUT, ITEM_SETS, NAMES, PHRASES
+
+
+def has_data() -> bool:
+    try:
+        return data_folder().is_dir()
+    except RemaskError:
+        return False
+
+
+needs_data = pytest.mark.skipif(not has_data(), reason="no data folder beside this checkout and no REMASK_DATA")
+MADE = ["wordmath", "sudoku", "sudoku4"]
+READ = ["gsm_aug", "fiction", "fiction_infill"]
+
+
+@pytest.mark.parametrize("name", [*MADE, *(pytest.param(name, marks=needs_data) for name in READ)])
+def test_a_sample_depends_on_its_seed_alone_and_its_own_answers_check(name):
+    items = tasks.get(name).sample(5, seed=3)
+    assert items == tasks.get(name).sample(5, seed=3) != tasks.get(name).sample(5, seed=4)
+    assert all(item.check(item.answer) for item in items)
+    assert not any(item.check("") or item.check("nothing of the kind") for item in items)
+
+
+@pytest.mark.parametrize("name", ["wordmath", "sudoku"])
+def test_splits_share_no_problem(name):
+    seen = {split: {item.prompt for item in tasks.get(name).sample(40, split=split)} for split in ("train", "valid", "test")}
+    assert not seen["train"] & seen["valid"]
+    assert not seen["train"] & seen["test"]
+    assert not seen["valid"] & seen["test"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("wordmath", {"n": -1}), ("wordmath", {"n": 1, "split": "dev"}), ("wordmath", {"n": 1, "operations": (3, 2)}), ("wordmath", {"n": 1, "operations": (0, 2)}),
+     ("wordmath", {"n": 1, "distractors": (-1, 2)}), ("wordmath", {"n": 1, "wording": "old"}), ("sudoku", {"n": 1, "stratum": "easy"}), ("sudoku4", {"n": 1, "stratum": "harder"})],
+)  # fmt: skip
+def test_a_wrong_request_is_one_clear_error(name, options):
+    value = str(next(v for k, v in reversed(options.items())))
+    with pytest.raises(RemaskError, match=re.escape(value)):
+        tasks.get(name).sample(**options)
+
+
+def test_an_unknown_task_names_the_known_ones():
+    with pytest.raises(RemaskError, match=r"'sudoku9'.*sudoku4"):
+        tasks.get("sudoku9")
+
+
+def test_a_missing_data_folder_names_the_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("REMASK_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(RemaskError, match="REMASK_DATA"):
+        tasks.get("fiction").sample(1)
+
+
+def equations(item: Item) -> tuple[dict[str, str], list[tuple[str, str, int]], str]:
+    restated, computed = item.answer.split(" So ")
+    definitions = dict(part.split(" = ") for part in restated.rstrip(".").split(". "))
+    work, _, result = computed.partition(" #### ")
+    steps = [part.split(" = ") for part in work.rstrip(".").split(". ")]
+    return definitions, [(name, expression, int(value)) for name, expression, value in steps], result
+
+
+def test_every_worked_answer_is_right_and_restates_only_what_is_needed():
+    for item in tasks.get("wordmath").sample(200, seed=1, operations=(1, 10)):
+        definitions, steps, result = equations(item)
+        values = {name: int(right) for name, right in definitions.items() if right.isdigit()}
+        for name, expression, value in steps:
+            assert eval(definitions[name], {}, dict(values)) == eval(expression) == value
+            assert 0 <= value <= 999
+            values[name] = value
+        asked = next(iter(definitions))
+        assert values[asked] == int(result)
+        assert len(steps) == int(item.stratum)
+        used = {name for right in definitions.values() for name in right.split() if name in definitions}
+        assert used | {asked} == set(definitions)
+        assert item.prompt.rpartition(". ")[2].count(asked) == 1 or asked in item.prompt.split(". ")[-1]
+
+
+def test_statements_stand_in_no_order_and_distractors_are_about_used_quantities_half_of_the_time():
+    rng = random.Random(0)
+    first, about_used, distractors = 0, 0, 0
+    for _ in range(2000):
+        problem = wordmath.sample_problem(rng, 3, 1)
+        extra = problem.quantities[-1]
+        distractors += 1
+        about_used += any(source < problem.needed for source in extra.sources)
+        item = wordmath.write(problem, random.Random(rng.random()))
+        first += item.prompt.split(".")[0].count(item.answer.split(" = ")[0])
+    assert 0.5 < about_used / distractors < 0.95
+    assert first / 2000 < 0.6
+
+
+def scripts(prompt: str) -> list[int]:
+    """Ways to combine the numbers in the order of the prompt."""
+    numbers = [int(number) for number in re.findall(r"\d+", prompt)]
+    words = {"more": 1, "plus": 1, "Add": 1, "together": 1, "fewer": -1, "less": -1, "minus": -1, "Take": -1}
+    signs = [words[word] for word in re.findall(r"[A-Za-z]+", prompt) if word in words]
+    guided = numbers[0] + sum(sign * number for sign, number in zip(signs, numbers[1:], strict=False))
+    return [sum(numbers), numbers[0] - sum(numbers[1:]), guided, numbers[-1], max(numbers), numbers[0]]
+
+
+def test_a_script_that_combines_the_numbers_in_order_fails():
+    items = tasks.get("wordmath").sample(1000, seed=2)
+    for index in range(6):
+        assert sum(item.check(str(scripts(item.prompt)[index])) for item in items) < 50
+
+
+def test_the_vocabulary_is_as_large_as_promised_and_held_out_words_are_new():
+    assert len(set(NAMES)) == 40
+    assert len(ITEM_SETS) == 12
+    assert all(len(set(phrases)) >= 4 for phrases in PHRASES.values())
+    assert not {phrase for phrases in HELD_OUT.values() for phrase in phrases} & {phrase for phrases in PHRASES.values() for phrase in phrases}
+    item = tasks.get("wordmath").sample(1, wording="new")[0]
+    assert item.check(item.answer)
+
+
+@pytest.mark.parametrize("text", ["So 3 + 4 = 7. #### 7", "#### 7\n", "7", "it is 7."])
+def test_the_last_number_is_the_answer(text):
+    assert wordmath.answers("7", text)
+    assert not wordmath.answers("17", text)
+    assert not wordmath.answers("7", text + " or 8")
+
+
+@pytest.mark.parametrize("box", [2, 3])
+def test_singles_solve_every_puzzle_of_the_stratum(box):
+    import torch
+
+    items = tasks.get("sudoku" if box == 3 else "sudoku4").sample(20)
+    puzzles = torch.tensor([[int(digit) for digit in item.prompt] for item in items])
+    solved = grids.singles_solve(puzzles, box).tolist()
+    assert ["".join(map(str, row)) for row in solved] == [item.answer for item in items]
+    assert all(len(grids.solve(puzzle, box)) == 1 for puzzle in puzzles.tolist())
+
+
+@pytest.mark.parametrize("stratum", ["harder", "sparse"])
+def test_harder_puzzles_have_one_solution_that_singles_do_not_find(stratum):
+    import torch
+
+    items = tasks.get("sudoku").sample(3, stratum=stratum)
+    puzzles = torch.tensor([[int(digit) for digit in item.prompt] for item in items])
+    assert all(len(grids.solve(puzzle, 3)) == 1 for puzzle in puzzles.tolist())
+    assert (grids.singles_solve(puzzles, 3) == 0).any(1).all()
+    if stratum == "sparse":
+        assert ((puzzles > 0).sum(1) <= 25).all()
+
+
+def test_a_grid_is_checked_for_validity_and_for_its_clues():
+    item = tasks.get("sudoku").sample(1)[0]
+    clue = next(digit for digit in item.prompt if digit != "0")
+    other = "1" if clue != "1" else "2"
+    renamed = item.answer.translate(str.maketrans(clue + other, other + clue))
+    assert not item.check(renamed)
+    assert not item.check(item.answer[:-1])
+    assert not item.check(item.answer[::-1] if item.answer[::-1] != item.answer else "")
+    assert item.check("\n".join(item.answer[9 * r : 9 * r + 9] for r in range(9)))
+
+
+def symmetric(grid: grids.Grid, box: int, rng: random.Random) -> grids.Grid:
+    side = box * box
+
+    def lines() -> list[int]:
+        return [box * band + line for band in rng.sample(range(box), box) for line in rng.sample(range(box), box)]
+
+    rows, columns, labels = lines(), lines(), [0, *rng.sample(range(1, side + 1), side)]
+    flip = rng.random() < 0.5
+    return tuple(labels[grid[side * c + r] if flip else grid[side * r + c]] for r in rows for c in columns)
+
+
+def test_symmetric_grids_have_one_name_and_others_have_others():
+    rng = random.Random(0)
+    solutions = [grids.random_solution(rng, 3) for _ in range(20)]
+    assert len({grids.invariant(solution, 3) for solution in solutions}) == 20
+    for solution in solutions:
+        moved = symmetric(solution, 3, rng)
+        assert grids.is_solution(moved, 3)
+        assert grids.invariant(moved, 3) == grids.invariant(solution, 3)
+
+
+def test_symmetric_4x4_puzzles_have_one_canonical_form():
+    rng = random.Random(1)
+    for item in tasks.get("sudoku4").sample(10):
+        puzzle = tuple(int(digit) for digit in item.prompt)
+        assert canonical_4x4(symmetric(puzzle, 2, rng)) == canonical_4x4(puzzle)
+        assert split_of(canonical_4x4(puzzle)) == "test"
+
+
+def test_puzzles_without_and_with_many_solutions_are_told_apart():
+    assert grids.solve([1, 1] + [0] * 14, 2) == []
+    assert len(grids.solve([0] * 16, 2, limit=300)) == 288
+
+
+@needs_data
+def test_the_held_out_source_problems_are_never_trained_on():
+    from remask.evaluation.tasks import gsm_aug
+
+    assert len(gsm_aug.held_out(gsm_aug.training_file())) == 200
+    trained = {prompt for prompt, _ in gsm_aug.training_pairs()}
+    valid = tasks.get("gsm_aug").sample(300, split="valid")
+    assert not trained & {item.prompt for item in valid}
+    assert not {item.prompt for item in tasks.get("gsm_aug").sample(2000, templates="new")} & trained
