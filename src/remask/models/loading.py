@@ -14,6 +14,7 @@ from remask.errors import RemaskError
 from remask.models.base import Network
 from remask.models.dream import Dream
 from remask.models.llada import LLaDA
+from remask.text.tokenizer import Tokenizer
 
 FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream}
 """`architectures[0]` of config.json -> class: model_type is ambiguous (LLaDA-MoE also says llada)."""
@@ -31,6 +32,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
         model = family(config)
     fill(model, folder, config, torch.device(device), as_dtype(dtype))
     model.config = config
+    model.tokenizer = Tokenizer.from_folder(folder)
     return model.eval().requires_grad_(False)
 
 

@@ -1,0 +1,1 @@
+"""Strings, at the border only: tokenizers, chat templates, and where a text ends."""
