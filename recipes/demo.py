@@ -40,9 +40,11 @@ CONFIG: dict[str, Any] = {
 TOKENS = 32_768
 """A batch, whatever the length of its rows."""
 LENGTHS = (128, 192, 288, 416)
+ROOM = (85, 122, 166, 205, 250, 288, 325, 370)
+"""Tokens that nearly every problem of 1, 2, ... operations fits into."""
 LARGEST = 8
-PER_OPERATIONS = 1_500_000
-SHARDS = 30
+PER_OPERATIONS = 400_000
+SHARDS = 12
 
 
 def prepare(folder: Path, processes: int = 2) -> None:
@@ -50,7 +52,7 @@ def prepare(folder: Path, processes: int = 2) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "tokenizer.json").exists():
         write_tokenizer(train_bpe(corpus(), VOCABULARY), folder)
-    jobs = [("wordmath", operations, shard) for shard in range(SHARDS) for operations in range(1, LARGEST + 1)]
+    jobs = [("wordmath", operations, shard) for operations in range(1, LARGEST + 1) for shard in sorted(range(SHARDS), key=lambda s: s % 3)]
     with ProcessPoolExecutor(processes) as pool:
         list(pool.map(make, [str(folder)] * (len(jobs) + 2), [("gsm_aug", 0, 0), ("fiction", 0, 0), *jobs]))
 
@@ -105,7 +107,7 @@ class Mixture:
 
     def batch(self, step: int) -> Batch:
         rng = random.Random(step * self.size + self.rank)
-        length = LENGTHS[-1] if rng.random() < 0.08 else 0
+        length = LENGTHS[-1] if rng.random() < 0.1 else 0
         kind = rng.random()
         if kind < 0.05:
             return self.fiction(rng)
@@ -115,29 +117,38 @@ class Mixture:
         else:
             top = rng.choices(range(least, most + 1), weights=[1 + 0.25 * k for k in range(least, most + 1)])[0]
             sources = [f"wordmath_{k}_{shard}" for k in {max(least, top - 1), top} for shard in rng.choices([s for s in range(SHARDS) if s % 3 <= distractors], k=2)]
-        length = max(length, 192 if kind < 0.25 else next(limit for limit in LENGTHS if limit >= (85, 122, 166, 205, 250, 288, 325, 370)[top - 1] or limit == LENGTHS[-1]))
-        count, drawn = TOKENS // length, []
-        while len(drawn) < count:
-            file = self.rows(rng.choice(sources))
-            row = file.row(rng.randrange(len(file)))
-            if len(row[0]) <= length:
-                drawn.append(row)
-        return self.place(*pad_rows(drawn, length, EOS, tail_weight=0.2))
+        length = max(length, 192 if kind < 0.25 else next((limit for limit in LENGTHS if limit >= ROOM[top - 1]), LENGTHS[-1]))
+        numbers = np.random.default_rng(rng.getrandbits(64))
+        parts = [self.draw(self.rows(name), count, length, numbers) for name, count in zip(sources, shares(TOKENS // length, len(sources)), strict=True)]
+        ids, own, prompts = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return self.place(*pad_rows(ids, own, prompts, EOS, tail_weight=0.2))
+
+    def draw(self, file: Rows, count: int, length: int, numbers: np.random.Generator) -> tuple[np.ndarray[Any, Any], ...]:
+        """Random rows of a file that fit: ids, how many are the row's own, prompt lengths."""
+        chosen = numbers.integers(len(file), size=3 * count + 16)
+        chosen = chosen[file.lengths[chosen] <= length][:count]
+        ids, own = file.window(chosen, length)
+        return ids, own, file.prompts[chosen]
 
     def fiction(self, rng: random.Random) -> Batch:
         """Windows of passages, with a prefix given half of the time."""
         file, length = self.rows("fiction"), 288
-        drawn: list[tuple[np.ndarray[Any, Any], int]] = []
-        while len(drawn) < TOKENS // length:
-            ids, _ = file.row(rng.randrange(len(file)))
-            start = rng.randrange(max(1, len(ids) - length))
-            drawn.append((ids[start : start + length], rng.randrange(length // 2) if rng.random() < 0.5 else 0))
-        return self.place(*pad_rows(drawn, length, EOS, tail_weight=0.2))
+        numbers = np.random.default_rng(rng.getrandbits(64))
+        chosen = numbers.integers(len(file), size=TOKENS // length)
+        offsets = (numbers.random(len(chosen)) * np.maximum(1, file.lengths[chosen] - length)).astype(np.int64)
+        prompts = np.where(numbers.random(len(chosen)) < 0.5, numbers.integers(length // 2, size=len(chosen)), 0)
+        ids, own = file.window(chosen, length, offsets)
+        return self.place(*pad_rows(ids, own, np.minimum(prompts, own - 1), EOS, tail_weight=0.2))
 
     def place(self, tokens: Tensor, eligible: Tensor, weights: Tensor) -> Batch:
         if self.device.type == "cuda":
             tokens, eligible, weights = tokens.pin_memory(), eligible.pin_memory(), weights.pin_memory()
         return Batch(*(tensor.to(self.device, non_blocking=True) for tensor in (tokens, eligible, weights)))
+
+
+def shares(total: int, parts: int) -> list[int]:
+    """total in almost equal whole parts."""
+    return [total // parts + (index < total % parts) for index in range(parts)]
 
 
 def corrupt(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -184,5 +195,7 @@ def recipe(folder: Path, steps: int = 60_000) -> Recipe:
         corrupt=corrupt,
         write_tokenizer=lambda where: write_tokenizer(tokenizer, where),
         steps=steps,
+        matrix_rate=0.015,
+        other_rate=2e-3,
         evaluate=judged,
     )

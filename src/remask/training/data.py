@@ -34,18 +34,26 @@ class Rows:
 
     def __init__(self, path: Path) -> None:
         try:
-            self.tokens: np.ndarray[Any, Any] = np.memmap(path.with_suffix(".tokens"), dtype=np.uint16, mode="r")
-            self.bounds: np.ndarray[Any, Any] = np.load(path.with_suffix(".bounds.npy"), mmap_mode="r")
+            self.tokens: np.ndarray[Any, Any] = np.asarray(np.memmap(path.with_suffix(".tokens"), dtype=np.uint16, mode="r"))
+            bounds: np.ndarray[Any, Any] = np.load(path.with_suffix(".bounds.npy"))
         except (FileNotFoundError, ValueError) as error:
             raise RemaskError(f"training data {str(path)!r} is missing or broken ({error}); run the recipe's `prepare` first") from None
+        self.starts, self.prompts = bounds[:-1, 0], bounds[:-1, 1]
+        self.lengths = np.diff(bounds[:, 0])
 
     def __len__(self) -> int:
-        return len(self.bounds) - 1
+        return len(self.starts)
 
     def row(self, index: int) -> tuple[np.ndarray[Any, Any], int]:
         """(ids, prompt length)."""
-        start, stop = int(self.bounds[index][0]), int(self.bounds[index + 1][0])
-        return self.tokens[start:stop], int(self.bounds[index][1])
+        start = int(self.starts[index])
+        return self.tokens[start : start + int(self.lengths[index])], int(self.prompts[index])
+
+    def window(self, rows: np.ndarray[Any, Any], length: int, offsets: np.ndarray[Any, Any] | int = 0) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """(B,) rows -> ids (B, length) from each row's offset, and how many of them are the row's own (B,)."""
+        own = np.minimum(self.lengths[rows] - offsets, length)
+        place = (self.starts[rows] + offsets)[:, None] + np.minimum(np.arange(length), own[:, None] - 1)
+        return self.tokens[place], own
 
 
 def write_rows(path: Path, rows: Iterable[tuple[list[int], int]]) -> int:
@@ -80,13 +88,10 @@ def encode_pairs(encode: Callable[[list[str]], list[list[int]]], pairs: Iterable
     yield from flush()
 
 
-def pad_rows(rows: list[tuple[np.ndarray[Any, Any], int]], length: int, eos_id: int, *, tail_weight: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows as (B, length): tokens filled up with end-of-text; eligible behind the prompt; weights, less in the tail."""
-    tokens = np.full((len(rows), length), eos_id, dtype=np.int64)
-    eligible = np.ones((len(rows), length), dtype=bool)
-    weights = np.full((len(rows), length), tail_weight, dtype=np.float32)
-    for index, (ids, prompt) in enumerate(rows):
-        tokens[index, : len(ids)] = ids[:length]
-        eligible[index, :prompt] = False
-        weights[index, : len(ids)] = 1
-    return torch.from_numpy(tokens), torch.from_numpy(eligible), torch.from_numpy(weights)
+def pad_rows(ids: np.ndarray[Any, Any], own: np.ndarray[Any, Any], prompts: np.ndarray[Any, Any], eos_id: int, *, tail_weight: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Windows (B, L) as tokens filled up with end-of-text; what may be masked, behind the prompt; weights, less in the tail."""
+    place = np.arange(ids.shape[1])[None]
+    inside = place < own[:, None]
+    tokens = np.where(inside, ids, eos_id).astype(np.int64)
+    weights = np.where(inside, 1, tail_weight).astype(np.float32)
+    return torch.from_numpy(tokens), torch.from_numpy(place >= prompts[:, None]), torch.from_numpy(weights)

@@ -57,10 +57,10 @@ class Learner(nn.Module):
         super().__init__()
         self.model = model
         self.weighting: Weighting = weighting
-        self.score = torch.compile(self._score) if compiled else self._score
+        self.score = torch.compile(self._score, dynamic=False) if compiled else self._score
         if compiled:
             for block in model.parts["blocks"]:
-                block.compile()
+                block.compile(dynamic=False)
 
     def _score(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         return cross_entropy(self.model.head(hidden), tokens, self.model.mask_id)
@@ -114,6 +114,7 @@ class Run:
         self.device = torch.device(f"cuda:{self.world.local}" if device == "cuda" else device)
         self.model = build(recipe.config, self.device)
         self.step = 0
+        self.dropped = torch.zeros((), dtype=torch.int64, device=self.device)
         if init is not None:
             start = load(init, device=self.device, dtype=torch.float32)
             self.model.load_state_dict(start.state_dict())
@@ -190,6 +191,17 @@ class Run:
                     waiting = ahead.submit(self.source.batch, step + 1)
                 yield batch
 
+    @torch.no_grad()
+    def clip(self) -> None:
+        """Scale the gradients to at most the recipe's norm; one that is not finite is dropped, without waiting for the device."""
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        scale = (self.recipe.clip / (norm + 1e-6)).clamp(max=1.0)
+        finite = norm.isfinite()
+        self.dropped += (~finite).long()
+        for gradient in gradients:
+            gradient.copy_(torch.where(finite, gradient * scale, 0.0))
+
     def learn(self, batch: Batch, since: int) -> Tensor:
         """One step of every optimizer; returns the loss, still on the device."""
         generator = torch.Generator(self.device).manual_seed(self.step * self.world.size + self.world.rank)
@@ -197,7 +209,7 @@ class Run:
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             loss = self.learner(batch, masked, times)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.clip()
         share = rate_at(self.step, self.recipe, since)
         for optimizer, peak in zip(self.optimizers, (self.recipe.matrix_rate, self.recipe.other_rate), strict=True):
             for group in optimizer.param_groups:
@@ -234,14 +246,15 @@ def train(
         over = minutes is not None and time.monotonic() - started > 60 * minutes
         if run.step % every == 0 or over:
             loss = float(total) / max(1, run.step - first)
-            if not math.isfinite(loss):
-                raise RemaskError(f"the loss is {loss} at step {run.step}; lower the rates and continue from {folder / 'state'}")
+            if not math.isfinite(loss) and int(run.dropped) > every // 2:
+                raise RemaskError(f"the loss is {loss} at step {run.step} and {int(run.dropped)} updates were dropped; lower the rates and continue from {folder / 'state'}")
             now = time.monotonic()
             line = {
                 "step": run.step,
                 "loss": round(loss, 5),
                 "tokens_per_second": round(seen / (now - mark)),
                 "rate": round(rate_at(run.step, recipe, since), 4),
+                "dropped": int(run.dropped),
                 "seconds": round(now - started, 1),
             }
             log(run, line, report)
