@@ -1,10 +1,10 @@
-# make test: set up and run what CI runs.
+# make demo: solve a held-out Sudoku and show the canvas fill in. make test: set up and run what CI runs.
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: test test-gpu lint clean
+.PHONY: demo test test-gpu lint clean
 
 $(BIN)/.ready: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
@@ -12,6 +12,9 @@ $(BIN)/.ready: pyproject.toml Makefile
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
+
+demo: $(BIN)/.ready
+	$(BIN)/remask demo
 
 lint: $(BIN)/.ready
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from remask.decoders import (
 )  # fmt: skip
 from remask.denoise import Decoded, Step, decode, denoise
 from remask.errors import RemaskError
+from remask.generate import Completion, generate
 from remask.models import load
 from remask.reuse import REUSES, Fresh, Unchanged
 from remask.shapers import Suppress, Temperature, TopK, TopP
@@ -41,8 +42,8 @@ def reuses() -> dict[str, type]:
 
 
 __all__ = [
-    "Ancestral", "Blocks", "Canvas", "Decoded", "Edit", "Entropy", "Factor", "Fresh", "LowConfidence", "MaskgitPlus",
+    "Ancestral", "Blocks", "Canvas", "Completion", "Decoded", "Edit", "Entropy", "Factor", "Fresh", "LowConfidence", "MaskgitPlus",
     "Origin", "Random", "RemaskError", "Step", "Suppress", "Temperature", "Threshold", "TopK", "TopKMargin", "TopP",
-    "Unchanged", "Whole", "decode", "decoders", "denoise", "load", "parse_decoder", "parse_reuse", "parse_window", "reuses",
+    "Unchanged", "Whole", "decode", "decoders", "denoise", "generate", "load", "parse_decoder", "parse_reuse", "parse_window", "reuses",
     "spec", "testing", "windows",
 ]  # fmt: skip

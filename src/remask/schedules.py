@@ -67,6 +67,15 @@ def time_at(index: Tensor, steps: Tensor, end: float) -> Tensor:
     return torch.where(index < (steps + 1) // 2, rising, falling)
 
 
+def log_linear_noise(t: Tensor, eps: float = 1e-3) -> tuple[Tensor, Tensor]:
+    """Total noise -log(1 - (1 - eps) t) and its rate of change at time t (MDLM, arXiv 2406.07524, log-linear schedule).
+
+    A position is masked with the probability 1 - exp(-total) = (1 - eps) t.
+    """
+    masked = (1 - eps) * t
+    return -torch.log1p(-masked), (1 - eps) / (1 - masked)
+
+
 def check_steps(steps: int | None) -> None:
     """Raise unless steps is None or positive."""
     if steps is not None and steps < 1:

@@ -14,9 +14,10 @@ from remask.errors import RemaskError
 from remask.models.base import Network
 from remask.models.dream import Dream
 from remask.models.llada import LLaDA
+from remask.models.mdlm import MDLM
 from remask.text.tokenizer import Tokenizer
 
-FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream}
+FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM}
 """`architectures[0]` of config.json -> class: model_type is ambiguous (LLaDA-MoE also says llada)."""
 
 
@@ -46,13 +47,23 @@ def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return names[dtype]
 
 
+def shelves() -> tuple[Path, Path]:
+    """Where shipped checkpoints lie: in the package, and beside `src` of a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    return here / "checkpoints", here.parents[1] / "checkpoints"
+
+
+def shipped() -> list[str]:
+    """Names of the checkpoints found there."""
+    return sorted({path.parent.name for shelf in shelves() for path in shelf.glob("*/config.json")})
+
+
 def locate(source: str | Path, revision: str | None = None) -> Path:
     """The folder that holds the checkpoint."""
     path = Path(source)
     if path.is_dir():
         return path
-    here = Path(__file__).resolve().parents[1]
-    for shelf in (here / "checkpoints", here.parents[1] / "checkpoints"):
+    for shelf in shelves():
         if "/" not in str(source) and (shelf / str(source)).is_dir():
             return shelf / str(source)
     if str(source).count("/") == 1 and not str(source).startswith((".", "/")):

@@ -147,7 +147,7 @@ class Run:
                 prefix = f"optimizer.{index}.{name}."
                 state = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
                 if state:
-                    optimizer.state[parameter] = {key: tensor.to(self.device) if tensor.dim() else tensor for key, tensor in state.items()}
+                    optimizer.state[parameter] = {key: tensor.to(self.device) for key, tensor in state.items()}
         self.step = meta["step"]
 
     def save(self) -> None:

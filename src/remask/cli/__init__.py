@@ -1,0 +1,41 @@
+"""`remask`: one file a verb. Bad input ends in one line on standard error and exit status 2."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from remask.cli import demo, evaluate, generate, models, train
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Decode masked diffusion language models.")
+app.command("generate")(generate.run)
+app.command("models")(models.run)
+app.command("eval")(evaluate.run)
+app.command("train")(train.run)
+app.command("demo")(demo.run)
+
+
+def version(asked: bool) -> None:
+    """--version."""
+    if asked:
+        import remask
+
+        typer.echo(f"remask {remask.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(_: bool = typer.Option(False, "--version", callback=version, is_eager=True, help="Print the version and exit.")) -> None:
+    """Decode masked diffusion language models."""
+
+
+def main() -> None:
+    """The console script."""
+    from remask.errors import RemaskError
+
+    try:
+        app()
+    except RemaskError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,42 @@
+"""`remask eval`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, WindowSpec, open_model, parts
+
+
+def run(
+    task: Annotated[str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, sudoku or sudoku4.")],
+    model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
+    n: Annotated[int, typer.Option("-n", help="Items.")] = 100,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    stratum: Annotated[str, typer.Option(help="Of Sudoku: singles, harder or sparse.")] = "",
+    device: Device = "cpu",
+    dtype: Dtype = "",
+    decoder: DecoderSpec = "low_confidence",
+    window: WindowSpec = "whole",
+    reuse: ReuseSpec = "fresh",
+    batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON lines, one per item; an unfinished file is continued.")] = None,
+) -> None:
+    """Accuracy of a decoder on a task, with its interval and its costs."""
+    from rich.progress import Progress
+
+    from remask.evaluation import tasks
+    from remask.evaluation.harness import evaluate, summarise
+
+    chosen, made = tasks.get(task), parts(decoder, window, reuse)
+    items = chosen.sample(n, seed=seed, split=split, **({"stratum": stratum} if stratum else {}))
+    network = open_model(model or chosen.model, device, dtype)
+    with Progress(transient=True) as progress:
+        bar = progress.add_task(task, total=len(items))
+        records = evaluate(network, items, max_new_tokens=chosen.max_new_tokens, batch=batch, out=out, report=lambda done: progress.update(bar, completed=done), **made)
+    summary = {"task": task, "split": split, "decoder": decoder, "window": window, "reuse": reuse, "batch": batch, **summarise(records, network)}
+    typer.echo(json.dumps(summary, indent=2))

@@ -1,0 +1,87 @@
+"""`remask generate`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from remask.cli.options import DecoderSpec, Device, Dtype, Model, ReuseSpec, Seed, WindowSpec, open_model, parts
+
+
+def run(
+    text: Annotated[str | None, typer.Argument(help="The prompt; absent: --file, or standard input.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Read the prompt from a UTF-8 file.")] = None,
+    model: Model = "demo",
+    revision: Annotated[str | None, typer.Option(help="Of a Hub id.")] = None,
+    device: Device = "cpu",
+    dtype: Dtype = "",
+    chat: Annotated[bool, typer.Option(help="Put the prompt through the checkpoint's chat template.")] = False,
+    decoder: DecoderSpec = "low_confidence",
+    window: WindowSpec = "whole",
+    reuse: ReuseSpec = "fresh",
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens up to this share.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Keep this many tokens; 0 keeps all.")] = 0,
+    max_new_tokens: Annotated[int, typer.Option(help="Room on the canvas.")] = 128,
+    seed: Seed = 0,
+    unconditional: Annotated[bool, typer.Option(help="Allow an empty prompt.")] = False,
+    watch: Annotated[bool, typer.Option(help="Show the canvas fill in.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print text, ids and costs as JSON.")] = False,
+) -> None:
+    """Complete a prompt."""
+    import remask
+    from remask.generate import encode
+    from remask.trace.terminal import live
+
+    prompt = read(text, file, unconditional)
+    shapers: list[Any] = [remask.Temperature(temperature)] if temperature else []
+    shapers += [remask.TopP(top_p)] if top_p != 1.0 else []
+    shapers += [remask.TopK(top_k)] if top_k else []
+    chosen = parts(decoder, window, reuse)
+    network = open_model(model, device, dtype, revision)
+    length = len(encode(network, prompt, chat=chat, unconditional=unconditional))
+
+    def complete(observe: Any = None) -> remask.Completion:
+        options = {"chat": chat, "unconditional": unconditional, "observe": observe}
+        return remask.generate(network, [prompt], max_new_tokens=max_new_tokens, shapers=shapers, seed=seed, **options, **chosen)[0]
+
+    if watch:
+        with live(network.tokenizer, prompt=length) as observe:
+            completion = complete(observe)
+    else:
+        completion = complete()
+    stats = completion.stats
+    if as_json:
+        record = {
+            "text": completion.text,
+            "tokens": completion.tokens,
+            "forwards": stats.forwards,
+            "positions": stats.positions,
+            "generated": stats.generated,
+            "seconds": stats.seconds,
+        }
+        typer.echo(json.dumps(record, ensure_ascii=False))
+    else:
+        typer.echo(completion.text)
+
+
+def read(text: str | None, file: Path | None, unconditional: bool) -> str:
+    """The prompt, from the one place that gives it."""
+    from remask.errors import RemaskError
+
+    if text is not None and file is not None:
+        raise RemaskError(f"both a prompt and --file {file} are given; give one")
+    if text is not None:
+        return text
+    try:
+        if file is not None:
+            return file.read_text(encoding="utf-8").rstrip("\n")
+        return "" if unconditional or sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8").rstrip("\n")
+    except OSError as error:
+        raise RemaskError(f"cannot read {file}: {error.strerror}; name a readable file") from None
+    except UnicodeDecodeError as error:
+        raise RemaskError(f"{file or 'standard input'} is not UTF-8 ({error.reason} at byte {error.start}); convert it first") from None

@@ -1,0 +1,22 @@
+"""`remask models`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import typer
+
+
+def run() -> None:
+    """List the shipped checkpoints, and the decoders, windows and reuse rules with their parameters."""
+    import remask
+    from remask.models.loading import shipped
+
+    typer.echo("checkpoints: " + (", ".join(shipped()) or "none here; pass a folder or a Hub id"))
+    registries: dict[str, dict[str, Any]] = {"decoders": remask.decoders(), "windows": remask.windows(), "reuse": remask.reuses()}
+    for kind, registry in registries.items():
+        typer.echo(f"{kind}:")
+        for name, part in registry.items():
+            shown = ",".join(f"{field.name}={str(field.default).lower() if isinstance(field.default, bool) else field.default}" for field in dataclasses.fields(part))
+            typer.echo(f"  {name}" + (f":{shown}" if shown else ""))

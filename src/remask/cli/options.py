@@ -1,0 +1,35 @@
+"""What several verbs take."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+Model = Annotated[str, typer.Option(help="A shipped checkpoint's name, a folder, or a Hub id.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16; empty: the checkpoint's own.")]
+DecoderSpec = Annotated[str, typer.Option("--decoder", help="e.g. low_confidence, threshold:tau=0.9, factor:f=1; `remask models` lists them.")]
+WindowSpec = Annotated[str, typer.Option("--window", help="whole, or blocks:32.")]
+ReuseSpec = Annotated[str, typer.Option("--reuse", help="fresh, or unchanged.")]
+Seed = Annotated[int, typer.Option(help="Row i uses seed + i.")]
+
+
+def parts(decoder: str, window: str, reuse: str) -> dict[str, Any]:
+    """Spec strings as the keyword arguments of generate."""
+    import remask
+
+    return {"decoder": remask.parse_decoder(decoder), "window": remask.parse_window(window), "reuse": remask.parse_reuse(reuse)}
+
+
+def open_model(model: str, device: str, dtype: str, revision: str | None = None) -> Any:
+    """The loaded network."""
+    import torch
+
+    import remask
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise remask.RemaskError(f"cannot use device {device!r} ({str(error).splitlines()[0]}); try --device cpu") from None
+    return remask.load(model, device=device, dtype=dtype or None, revision=revision)

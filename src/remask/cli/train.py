@@ -1,0 +1,43 @@
+"""`remask train`."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, e.g. recipes/sudoku.py.")],
+    data: Annotated[Path, typer.Option(help="Where the recipe's data lie, or are put.")] = Path("runs/data"),
+    out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run there is continued.")] = Path("runs/out"),
+    prepare: Annotated[bool, typer.Option(help="Make the data first.")] = False,
+    init: Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint, re-warmed.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Save and stop after this long.")] = None,
+    processes: Annotated[int, typer.Option(help="For --prepare.")] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile")] = True,
+) -> None:
+    """Run or continue a recipe; metrics go to OUT/metrics.jsonl, the checkpoint to OUT/checkpoint."""
+    from remask.training.run import train
+
+    module = load_recipe(recipe)
+    if prepare:
+        module.prepare(data, processes)
+    typer.echo(train(module.recipe(data), out, init=init, device=device, minutes=minutes, compiled=compiled, report=lambda line: typer.echo(str(line))))
+
+
+def load_recipe(path: Path) -> Any:
+    """The module of a recipe file."""
+    from remask.errors import RemaskError
+
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise RemaskError(f"no recipe {str(path)!r}; name a Python file with `prepare` and `recipe`")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "recipe") or not hasattr(module, "prepare"):
+        raise RemaskError(f"{path} has no `prepare` and `recipe`; a recipe file needs both")
+    return module

@@ -1,0 +1,83 @@
+"""Run a decoder over the items of a task: a line per item, resumable, and a summary that follows the metric contract."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from remask.errors import RemaskError
+from remask.evaluation.intervals import wilson
+from remask.evaluation.tasks.base import Item
+from remask.generate import generate
+
+
+def evaluate(
+    model: Any, items: Sequence[Item], *, max_new_tokens: int, batch: int = 16, out: Path | None = None, report: Callable[[int], None] | None = None, **parts: Any
+) -> list[dict[str, Any]]:
+    """One record per item. With `out`, records are appended as JSON lines after each batch, and those already there are kept."""
+    if batch < 1:
+        raise RemaskError(f"batch is {batch}; use 1 or more")
+    done = read_records(out) if out is not None else {}
+    for record in done.values():
+        if record["index"] >= len(items) or items[record["index"]].prompt != record["prompt"]:
+            raise RemaskError(f"{out} holds results of other items; name another file")
+    waiting = [index for index in range(len(items)) if index not in done]
+    for start in range(0, len(waiting), batch):
+        chosen = waiting[start : start + batch]
+        completions = generate(model, [items[index].prompt for index in chosen], max_new_tokens=max_new_tokens, **parts)
+        for index, completion in zip(chosen, completions, strict=True):
+            item, stats = items[index], completion.stats
+            costs = {"forwards": stats.forwards, "positions": stats.positions, "generated": stats.generated, "seconds": stats.seconds, "batch": len(chosen)}
+            done[index] = {"index": index, "prompt": item.prompt, "text": completion.text, "right": item.check(completion.text), "stratum": item.stratum, **costs}
+        if out is not None:
+            with open(out, "a", encoding="utf-8") as file:
+                file.write("".join(json.dumps(done[index], ensure_ascii=False) + "\n" for index in chosen))
+        if report is not None:
+            report(len(done))
+    return [done[index] for index in range(len(items))]
+
+
+def read_records(path: Path) -> dict[int, dict[str, Any]]:
+    """The whole lines of a results file; a half-written last one is cut off."""
+    if not path.exists():
+        return {}
+    whole, _, rest = path.read_text(encoding="utf-8").rpartition("\n")
+    if rest:
+        path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+    try:
+        records = [json.loads(line) for line in whole.splitlines()]
+        return {record["index"]: record for record in records}
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise RemaskError(f"{path} is no results file; name another one") from None
+
+
+def summarise(records: Sequence[dict[str, Any]], model: Any) -> dict[str, Any]:
+    """Accuracy with its 95 % interval, forwards, tokens per forward, speed, per stratum, and where it was measured."""
+    count, right = len(records), sum(record["right"] for record in records)
+    forwards, generated = sum(r["forwards"] for r in records), sum(r["generated"] for r in records)
+    seconds = sum(r["seconds"] / r["batch"] for r in records)
+    strata = {name: [r["right"] for r in records if r["stratum"] == name] for name in sorted({r["stratum"] for r in records})}
+    return {
+        "items": count,
+        "accuracy": right / max(1, count),
+        "interval": wilson(right, count),
+        "forwards_per_row": forwards / max(1, count),
+        "tokens_per_forward": generated / max(1, forwards),
+        "positions_per_row": sum(r["positions"] for r in records) / max(1, count),
+        "tokens_per_second": generated / seconds if seconds else 0.0,
+        "seconds_per_batch": sum(r["seconds"] for r in records) / max(1, count),
+        "strata": {name: {"accuracy": sum(flags) / len(flags), "items": len(flags)} for name, flags in strata.items()},
+        "environment": environment(model),
+    }
+
+
+def environment(model: Any) -> dict[str, str]:
+    """Device, precision and versions."""
+    device = torch.device(getattr(model, "device", "cpu"))
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"device": f"{device.type} ({name})", "dtype": str(getattr(model, "dtype", "")).removeprefix("torch."), "torch": torch.__version__, "python": platform.python_version()}

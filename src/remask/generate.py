@@ -1,0 +1,89 @@
+"""Text in, text out: the border around `decode`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from remask.canvas import Canvas
+from remask.decoders import Decoder, LowConfidence
+from remask.denoise import Step, denoise
+from remask.errors import RemaskError
+from remask.reuse import Fresh, Reuse
+from remask.shapers import Shaper
+from remask.text.ending import before_end
+from remask.windows import Blocks, Whole, Window
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What one row cost: forwards until it was done, positions computed, tokens before the end-of-text, seconds of its batch."""
+
+    forwards: int
+    positions: int
+    generated: int
+    seconds: float
+
+    @property
+    def tokens_per_forward(self) -> float:
+        return self.generated / max(1, self.forwards)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """text: without special tokens.  tokens: the generated ids before the end-of-text."""
+
+    text: str
+    tokens: list[int]
+    stats: Stats
+
+
+def generate(
+    model: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 128,
+    decoder: Decoder = LowConfidence(),
+    window: Window = Whole(),
+    reuse: Reuse = Fresh(),
+    shapers: Sequence[Shaper] = (),
+    seed: int | Sequence[int] = 0,
+    early_stop: bool = True,
+    chat: bool = False,
+    unconditional: bool = False,
+    observe: Callable[[Step], None] | None = None,
+) -> list[Completion]:
+    """One completion per prompt, decoded as one batch. Blocks that do not divide: the canvas is rounded up and the text cut."""
+    ids = [encode(model, prompt, chat=chat, unconditional=unconditional) for prompt in prompts]
+    if max_new_tokens < 1:
+        raise RemaskError(f"max_new_tokens is {max_new_tokens}; ask for 1 or more")
+    room = max_new_tokens
+    if isinstance(window, Blocks) and window.origin == "prompt":
+        room = -(-max_new_tokens // window.length) * window.length
+    canvas = Canvas.from_prompts(ids, max_new_tokens=room, mask_id=model.mask_id, device=getattr(model, "device", None))
+    if isinstance(window, Blocks):
+        window.check(canvas)
+    started, last = time.perf_counter(), None
+    for last in denoise(model, canvas, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop):
+        if observe is not None:
+            observe(last)
+    seconds = time.perf_counter() - started
+    assert last is not None
+    completions: list[Completion] = []
+    for row, prompt in enumerate(ids):
+        written = last.canvas.tokens[row, len(prompt) : len(prompt) + max_new_tokens].tolist()
+        kept = before_end(written, model.eos_ids)
+        stats = Stats(int(last.forwards[row]), int(last.positions[row]), len(kept), seconds)
+        completions.append(Completion(model.tokenizer.decode(kept), kept, stats))
+    return completions
+
+
+def encode(model: Any, prompt: str, *, chat: bool = False, unconditional: bool = False) -> list[int]:
+    """The ids of a prompt, through the chat template if asked for."""
+    if model.tokenizer is None:
+        raise RemaskError("this checkpoint has no tokenizer files; put tokenizer.json beside config.json, or use remask.decode with ids")
+    if not prompt and not unconditional:
+        raise RemaskError("the prompt is empty; give a text, or ask for unconditional generation (--unconditional)")
+    return model.tokenizer.encode(model.tokenizer.chat([{"role": "user", "content": prompt}]) if chat else prompt)

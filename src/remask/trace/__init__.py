@@ -1,0 +1,1 @@
+"""Watching a decode: readers of its steps."""
