@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +53,12 @@ def generate(
     early_stop: bool = True,
     chat: bool = False,
     unconditional: bool = False,
-    observe: Callable[[Step], None] | None = None,
+    through: Callable[[Iterator[Step]], Iterator[Step]] | None = None,
 ) -> list[Completion]:
-    """One completion per prompt, decoded as one batch. Blocks that do not divide: the canvas is rounded up and the text cut."""
+    """One completion per prompt, decoded as one batch. Blocks that do not divide: the canvas is rounded up and the text cut.
+
+    through: sees every step and passes it on, as remask.trace.terminal.watch does.
+    """
     ids = [encode(model, prompt, chat=chat, unconditional=unconditional) for prompt in prompts]
     if max_new_tokens < 1:
         raise RemaskError(f"max_new_tokens is {max_new_tokens}; ask for 1 or more")
@@ -66,9 +69,9 @@ def generate(
     if isinstance(window, Blocks):
         window.check(canvas)
     started, last = time.perf_counter(), None
-    for last in denoise(model, canvas, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop):
-        if observe is not None:
-            observe(last)
+    steps = denoise(model, canvas, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop)
+    for last in steps if through is None else through(steps):
+        pass
     seconds = time.perf_counter() - started
     assert last is not None
     completions: list[Completion] = []

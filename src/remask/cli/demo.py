@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -19,7 +20,7 @@ def run(device: Device = "cpu", seed: Seed = 0, model: Annotated[str, typer.Opti
     import remask
     from remask.cli.options import open_model
     from remask.evaluation import tasks
-    from remask.trace.terminal import live
+    from remask.trace.terminal import watch
 
     task, network = tasks.get("sudoku"), open_model(model, device, "float32")
     item = task.sample(1, seed=seed, split="test")[0]
@@ -27,12 +28,9 @@ def run(device: Device = "cpu", seed: Seed = 0, model: Annotated[str, typer.Opti
     console.print("a Sudoku on a grid never trained on:\n" + grid(item.prompt))
     table = Table("decoder", "solved", "forwards", "tokens per forward", "seconds", "fewer forwards than one token each")
     for decoder in DECODERS:
-        console.print(f"\n{decoder}")
-        with live(network.tokenizer, prompt=81, side=9) as observe:
-            made = remask.generate(network, [item.prompt], max_new_tokens=task.max_new_tokens, decoder=remask.parse_decoder(decoder), seed=seed, observe=observe)[0]
+        show = partial(watch, tokenizer=network.tokenizer, title=decoder, columns=9, console=console)
+        made = remask.generate(network, [item.prompt], max_new_tokens=task.max_new_tokens, decoder=remask.parse_decoder(decoder), seed=seed, through=show)[0]
         table.add_row(*row(decoder, made, item.check(made.text)))
-        if not console.is_terminal:
-            console.print(grid(made.text))
     console.print(table)
 
 

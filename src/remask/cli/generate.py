@@ -34,8 +34,7 @@ def run(
 ) -> None:
     """Complete a prompt."""
     import remask
-    from remask.generate import encode
-    from remask.trace.terminal import live
+    from remask.trace.terminal import watch as show
 
     prompt = read(text, file, unconditional)
     shapers: list[Any] = [remask.Temperature(temperature)] if temperature else []
@@ -43,17 +42,8 @@ def run(
     shapers += [remask.TopK(top_k)] if top_k else []
     chosen = parts(decoder, window, reuse)
     network = open_model(model, device, dtype, revision)
-    length = len(encode(network, prompt, chat=chat, unconditional=unconditional))
-
-    def complete(observe: Any = None) -> remask.Completion:
-        options = {"chat": chat, "unconditional": unconditional, "observe": observe}
-        return remask.generate(network, [prompt], max_new_tokens=max_new_tokens, shapers=shapers, seed=seed, **options, **chosen)[0]
-
-    if watch:
-        with live(network.tokenizer, prompt=length) as observe:
-            completion = complete(observe)
-    else:
-        completion = complete()
+    through = (lambda steps: show(steps, network.tokenizer)) if watch else None
+    completion = remask.generate(network, [prompt], max_new_tokens=max_new_tokens, shapers=shapers, seed=seed, chat=chat, unconditional=unconditional, through=through, **chosen)[0]
     stats = completion.stats
     if as_json:
         record = {
