@@ -1,6 +1,6 @@
-"""`demo`: word problems, grade-school equation chains and a little fiction; 24.7M parameters.
+"""`demo`: word problems and some grade-school equation chains; 24.7M parameters.
 
-Problems grow from few operations to many and distractors come last. Half of the rows are masked from a random cut to the
+Problems grow from few operations to many; distractors and equation chains come last. Half of the rows are masked from a random cut to the
 end, so that the next statement must be looked up; the others at random.
 """
 
@@ -37,14 +37,15 @@ CONFIG: dict[str, Any] = {
     "rms_norm_eps": 1e-5, "weight_tying": True, "include_bias": False,
     "mask_token_id": MASK, "eos_token_id": EOS, "pad_token_id": EOS,
 }  # fmt: skip
-TOKENS = 32_768
+TOKENS = 65_536
 """A batch, whatever the length of its rows."""
-LENGTHS = (128, 192, 288, 416)
+LENGTHS = (176, 272, 384)
 ROOM = (85, 122, 166, 205, 250, 288, 325, 370)
 """Tokens that nearly every problem of 1, 2, ... operations fits into."""
 LARGEST = 8
 PER_OPERATIONS = 400_000
 SHARDS = 12
+CHAINS_FROM = 0.3
 
 
 def prepare(folder: Path, processes: int = 2) -> None:
@@ -54,7 +55,7 @@ def prepare(folder: Path, processes: int = 2) -> None:
         write_tokenizer(train_bpe(corpus(), VOCABULARY), folder)
     jobs = [("wordmath", operations, shard) for operations in range(1, LARGEST + 1) for shard in sorted(range(SHARDS), key=lambda s: s % 3)]
     with ProcessPoolExecutor(processes) as pool:
-        list(pool.map(make, [str(folder)] * (len(jobs) + 2), [("gsm_aug", 0, 0), ("fiction", 0, 0), *jobs]))
+        list(pool.map(make, [str(folder)] * (len(jobs) + 1), [*jobs[: 2 * SHARDS], ("gsm_aug", 0, 0), *jobs[2 * SHARDS :]]))
 
 
 def corpus() -> list[str]:
@@ -75,9 +76,6 @@ def make(folder: str, job: tuple[str, int, int]) -> None:
 
     if kind == "gsm_aug":
         write_rows(Path(folder) / kind, encode_pairs(encode, gsm_aug.training_pairs(), EOS))
-    elif kind == "fiction":
-        passages = fiction.passages(data_file(fiction.FILES["train"]))[::3]
-        write_rows(Path(folder) / kind, encode_pairs(encode, (("", passage) for passage in passages), EOS))
     else:
         n = PER_OPERATIONS // SHARDS
         items = tasks.get("wordmath").sample(n, seed=shard, split="train", operations=(operations, operations), distractors=(0, shard % 3))
@@ -94,7 +92,7 @@ def stage(step: int, steps: int) -> tuple[int, int, int]:
 
 
 class Mixture:
-    """Three quarters word problems, a fifth equation chains, the rest fiction; rows of a batch are of one length class."""
+    """Word problems and, late, a tenth of equation chains; the rows of a batch are of one length class."""
 
     def __init__(self, folder: Path, device: torch.device, rank: int, size: int, steps: int) -> None:
         self.folder, self.device, self.rank, self.size, self.steps = folder, device, rank, size, steps
@@ -108,16 +106,14 @@ class Mixture:
     def batch(self, step: int) -> Batch:
         rng = random.Random(step * self.size + self.rank)
         length = LENGTHS[-1] if rng.random() < 0.1 else 0
-        kind = rng.random()
-        if kind < 0.05:
-            return self.fiction(rng)
         least, most, distractors = stage(step, self.steps)
-        if kind < 0.25:
+        chains = step > CHAINS_FROM * self.steps and rng.random() < 0.1
+        if chains:
             sources = ["gsm_aug"]
         else:
             top = rng.choices(range(least, most + 1), weights=[1 + 0.25 * k for k in range(least, most + 1)])[0]
             sources = [f"wordmath_{k}_{shard}" for k in {max(least, top - 1), top} for shard in rng.choices([s for s in range(SHARDS) if s % 3 <= distractors], k=2)]
-        length = max(length, 192 if kind < 0.25 else next((limit for limit in LENGTHS if limit >= ROOM[top - 1]), LENGTHS[-1]))
+        length = max(length, LENGTHS[0] if chains else next((limit for limit in LENGTHS if limit >= ROOM[top - 1]), LENGTHS[-1]))
         numbers = np.random.default_rng(rng.getrandbits(64))
         parts = [self.draw(self.rows(name), count, length, numbers) for name, count in zip(sources, shares(TOKENS // length, len(sources)), strict=True)]
         ids, own, prompts = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -129,16 +125,6 @@ class Mixture:
         chosen = chosen[file.lengths[chosen] <= length][:count]
         ids, own = file.window(chosen, length)
         return ids, own, file.prompts[chosen]
-
-    def fiction(self, rng: random.Random) -> Batch:
-        """Windows of passages, with a prefix given half of the time."""
-        file, length = self.rows("fiction"), 288
-        numbers = np.random.default_rng(rng.getrandbits(64))
-        chosen = numbers.integers(len(file), size=TOKENS // length)
-        offsets = (numbers.random(len(chosen)) * np.maximum(1, file.lengths[chosen] - length)).astype(np.int64)
-        prompts = np.where(numbers.random(len(chosen)) < 0.5, numbers.integers(length // 2, size=len(chosen)), 0)
-        ids, own = file.window(chosen, length, offsets)
-        return self.place(*pad_rows(ids, own, np.minimum(prompts, own - 1), EOS, tail_weight=0.2))
 
     def place(self, tokens: Tensor, eligible: Tensor, weights: Tensor) -> Batch:
         if self.device.type == "cuda":
@@ -180,7 +166,7 @@ def cut(ids: list[int]) -> list[int]:
     return ids[: ids.index(EOS)] if EOS in ids else ids
 
 
-def recipe(folder: Path, steps: int = 60_000) -> Recipe:
+def recipe(folder: Path, steps: int = 20_000) -> Recipe:
     """About 20 minutes on one H100."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
@@ -195,7 +181,8 @@ def recipe(folder: Path, steps: int = 60_000) -> Recipe:
         corrupt=corrupt,
         write_tokenizer=lambda where: write_tokenizer(tokenizer, where),
         steps=steps,
-        matrix_rate=0.015,
-        other_rate=2e-3,
+        matrix_rate=0.01,
+        other_rate=1e-3,
+        weight_decay=0.2,
         evaluate=judged,
     )

@@ -17,8 +17,7 @@ class Average:
     def update(self, model: nn.Module) -> None:
         self.updates += 1
         decay = min(self.decay, (self.updates + 1) / (self.updates + 10))
-        for name, parameter in model.named_parameters():
-            self.tensors[name].lerp_(parameter, 1 - decay)
+        torch._foreach_lerp_(list(self.tensors.values()), list(model.parameters()), 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:

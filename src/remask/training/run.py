@@ -195,12 +195,13 @@ class Run:
     def clip(self) -> None:
         """Scale the gradients to at most the recipe's norm; one that is not finite is dropped, without waiting for the device."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
-        scale = (self.recipe.clip / (norm + 1e-6)).clamp(max=1.0)
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
         finite = norm.isfinite()
         self.dropped += (~finite).long()
+        torch._foreach_mul_(gradients, (self.recipe.clip / (norm + 1e-6)).clamp(max=1.0))
+        nothing = torch.zeros((), device=self.device)
         for gradient in gradients:
-            gradient.copy_(torch.where(finite, gradient * scale, 0.0))
+            torch.where(finite, gradient, nothing, out=gradient)
 
     def learn(self, batch: Batch, since: int) -> Tensor:
         """One step of every optimizer; returns the loss, still on the device."""
