@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from remask.training import listwise
+
 
 class Average:
     """tensors: name -> float32 average. After n updates the decay is min(decay, (n + 1) / (n + 10))."""
@@ -17,7 +19,7 @@ class Average:
     def update(self, model: nn.Module) -> None:
         self.updates += 1
         decay = min(self.decay, (self.updates + 1) / (self.updates + 10))
-        torch._foreach_lerp_(list(self.tensors.values()), list(model.parameters()), 1 - decay)
+        listwise.lerp_(list(self.tensors.values()), list(model.parameters()), 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:

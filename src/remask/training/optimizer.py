@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from remask.training import listwise
+
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
@@ -51,11 +53,11 @@ class Muon(torch.optim.Optimizer):
             for shape, parameters in shapes.items():
                 gradients: list[Tensor] = [parameter.grad for parameter in parameters if parameter.grad is not None]
                 momenta = [self._momentum(parameter) for parameter in parameters]
-                torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+                listwise.lerp_(momenta, gradients, 1 - group["momentum"])
                 ahead = torch.stack(gradients).lerp_(torch.stack(momenta), group["momentum"])
                 updates = orthogonalise(ahead).float().mul_(-group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5)
-                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(parameters, list(updates.unbind()))
+                listwise.mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+                listwise.add_(parameters, list(updates.unbind()))
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:
         state: dict[str, Any] = self.state[parameter]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from remask.errors import RemaskError
 from remask.models.llada import LLaDA
 from remask.models.loading import load
+from remask.training import listwise
 from remask.training.average import Average
 from remask.training.data import Batch, Source
 from remask.training.objectives import Weighting, cross_entropy, reduce
@@ -195,10 +196,10 @@ class Run:
     def clip(self) -> None:
         """Scale the gradients to at most the recipe's norm; one that is not finite is dropped, without waiting for the device."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        norm = listwise.norm(gradients)
         finite = norm.isfinite()
         self.dropped += (~finite).long()
-        torch._foreach_mul_(gradients, (self.recipe.clip / (norm + 1e-6)).clamp(max=1.0))
+        listwise.mul_(gradients, (self.recipe.clip / (norm + 1e-6)).clamp(max=1.0))
         nothing = torch.zeros((), device=self.device)
         for gradient in gradients:
             torch.where(finite, gradient, nothing, out=gradient)
