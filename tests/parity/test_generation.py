@@ -1,0 +1,91 @@
+"""Generations of the published reference code on tiny checkpoints: the ids of every forward, and the last canvas, exactly."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import remask
+from remask.models.guidance import Guided
+from remask.randomness import TRANSFER
+from remask.testing import RecordedUniforms
+
+ORACLE = Path(__file__).resolve().parents[3] / "shared" / "oracle"
+pytestmark = pytest.mark.skipif(not ORACLE.is_dir(), reason="no reference results beside this checkout")
+
+
+@cache
+def stored(family: str) -> tuple[dict[str, np.ndarray], dict[str, Any], Any]:
+    with np.load(ORACLE / family / "generate.npz") as arrays:
+        runs = {name: arrays[name] for name in arrays.files}
+    return runs, json.loads(str(runs["params"])), remask.load(ORACLE / family, dtype="float32")
+
+
+def replay(model: Any, runs: dict[str, np.ndarray], name: str, new: int, **parts: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """(calls, B, L) canvases given to the network, and the last canvas."""
+    mask = runs.get(f"{name}.attention_mask")
+    canvas = remask.Canvas.from_prompts(
+        torch.tensor(runs[f"{name}.prompt"]), max_new_tokens=new, mask_id=model.mask_id, attention_mask=None if mask is None else torch.tensor(mask)
+    )
+    given = []
+    for seen in remask.denoise(model, canvas, **parts):
+        if seen.active.any():
+            given.append(canvas.tokens)
+        canvas = seen.canvas
+    return torch.stack(given), canvas.tokens
+
+
+def agree(found: tuple[torch.Tensor, torch.Tensor], runs: dict[str, np.ndarray], name: str) -> None:
+    trace, output = found
+    mask = runs.get(f"{name}.attention_mask")
+    expected, last = torch.tensor(runs[f"{name}.trace"]), torch.tensor(runs[f"{name}.output"])
+    real = torch.ones_like(last, dtype=torch.bool)
+    if mask is not None:
+        real[:, : mask.shape[1]] = torch.tensor(mask).bool()
+    rows = expected[:, : len(last)]  # guidance stores the blind rows behind the seeing ones
+    assert trace.shape == rows.shape
+    assert ((trace == rows) | ~real).all()
+    assert ((output == last) | ~real).all()
+
+
+@pytest.mark.parametrize("name", ["full", "few_steps", "semi_ar", "semi_ar_uneven", "cfg", "batch_left_pad", "fast_no_cache", "fast_threshold"])
+def test_llada(name: str) -> None:
+    runs, settings, model = stored("llada")
+    setting = settings[name]
+    if "threshold" in setting:
+        decoder: Any = remask.Threshold(setting["threshold"], mask_candidates=True)
+    else:
+        decoder = remask.LowConfidence(steps=setting["steps"], mask_candidates=True)
+    network = Guided(model, setting["cfg_scale"]) if "cfg_scale" in setting else model
+    agree(replay(network, runs, name, setting["gen_length"], decoder=decoder, window=remask.Blocks(setting["block_length"])), runs, name)
+
+
+ALGORITHMS = {"entropy": remask.Entropy, "maskgit_plus": remask.MaskgitPlus, "topk_margin": remask.TopKMargin}
+
+
+@pytest.mark.parametrize("name", ["entropy", "entropy_few", "entropy_top_p", "maskgit_plus", "maskgit_plus_top_k", "topk_margin", "batch_left_pad", "more_steps_than_tokens"])
+def test_dream(name: str) -> None:
+    runs, settings, model = stored("dream")
+    setting = settings[name]
+    shapers = [remask.TopP(setting["top_p"])] if setting["top_p"] else []
+    shapers += [remask.TopK(setting["top_k"])] if setting["top_k"] else []
+    decoder = ALGORITHMS[setting["alg"]](steps=setting["steps"], mask_candidates=True)
+    agree(replay(model, runs, name, setting["max_new_tokens"], decoder=decoder, shapers=shapers), runs, name)
+
+
+def test_dream_origin() -> None:
+    runs, settings, model = stored("dream")
+    setting = settings["origin"]
+    uniforms = []
+    for step in range(setting["steps"]):
+        masked = torch.tensor(runs["origin.trace"][step]) == model.mask_id
+        row = torch.ones(masked.shape, dtype=torch.float64)
+        row[masked] = torch.tensor(runs[f"origin.uniform_{step}"]).double()
+        uniforms.append(row)
+    decoder = remask.Origin(steps=setting["steps"], mask_candidates=True)
+    found = replay(model, runs, "origin", setting["max_new_tokens"], decoder=decoder, uniforms=RecordedUniforms({TRANSFER: uniforms}))
+    agree(found, runs, "origin")
