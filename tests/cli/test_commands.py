@@ -157,3 +157,13 @@ def test_the_shipped_checkpoint_solves_held_out_grids(decoder):
     made = remask.generate(remask.load("sudoku", dtype="float32"), [item.prompt for item in items], max_new_tokens=81, decoder=remask.parse_decoder(decoder))
     assert all(item.check(completion.text) for item, completion in zip(items, made, strict=True))
     assert all((completion.stats.forwards == 81) == (decoder == "low_confidence") for completion in made)
+
+
+def test_bench_compares_with_one_token_per_forward(checkpoint, tmp_path):
+    arguments = ["bench", "decoders", "sudoku4", "--model", str(checkpoint), "-n", "3", "--batch", "2", "--decoder", "threshold:tau=0", "--out", str(tmp_path / "bench.json")]
+    shown = remask_command(*arguments).stdout
+    found = json.loads((tmp_path / "bench.json").read_text())["decoders"]
+    assert list(found) == ["low_confidence", "threshold:tau=0"]
+    assert "threshold:tau=0" in shown
+    assert found["threshold:tau=0"]["forwards_per_row"] == 1
+    assert found["low_confidence"]["items"] == 3

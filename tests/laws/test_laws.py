@@ -9,7 +9,16 @@ import remask
 from remask.spec import WINDOWS
 from tests.chains import chain_b
 
-DECODER_SPECS = [*remask.decoders(), "low_confidence:steps=6", "random:steps=6", "origin:steps=6", "entropy:steps=6", "topk_margin:alg_temp=0.3", "ancestral:steps=9"]
+DECODER_SPECS = [
+    *remask.decoders(),
+    "low_confidence:steps=6",
+    "random:steps=6",
+    "origin:steps=6",
+    "entropy:steps=6",
+    "topk_margin:alg_temp=0.3",
+    "threshold:0.3,at_most=2",
+    "ancestral:steps=9",
+]
 WINDOW_SPECS = [*WINDOWS, "blocks:3", "blocks:4,origin=canvas"]
 COMBINATIONS = [(d, w, r) for d, w, r in itertools.product(DECODER_SPECS, WINDOW_SPECS, remask.reuses())]
 MASK = 8

@@ -89,3 +89,11 @@ def test_dream_origin() -> None:
     decoder = remask.Origin(steps=setting["steps"], mask_candidates=True)
     found = replay(model, runs, "origin", setting["max_new_tokens"], decoder=decoder, uniforms=RecordedUniforms({TRANSFER: uniforms}))
     agree(found, runs, "origin")
+
+
+def test_fast_dllms_threshold_on_dream() -> None:
+    runs, settings, model = stored("dream")
+    setting = settings["fast_threshold_no_cache"]
+    at_most = setting["max_new_tokens"] // setting["steps"]
+    decoder = remask.Threshold(setting["threshold"], at_most=at_most, mask_candidates=True)
+    agree(replay(model, runs, "fast_threshold_no_cache", setting["max_new_tokens"], decoder=decoder), runs, "fast_threshold_no_cache")

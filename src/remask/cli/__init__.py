@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from remask.cli import demo, evaluate, generate, models, train
+from remask.cli import bench, demo, evaluate, generate, models, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Decode masked diffusion language models.")
 app.command("generate")(generate.run)
@@ -14,6 +14,7 @@ app.command("models")(models.run)
 app.command("eval")(evaluate.run)
 app.command("train")(train.run)
 app.command("demo")(demo.run)
+app.add_typer(bench.app, name="bench")
 
 
 def version(asked: bool) -> None:

@@ -37,6 +37,6 @@ def run(
     network = open_model(model or chosen.model, device, dtype)
     with Progress(transient=True) as progress:
         bar = progress.add_task(task, total=len(items))
-        records = evaluate(network, items, max_new_tokens=chosen.max_new_tokens, batch=batch, out=out, report=lambda done: progress.update(bar, completed=done), **made)
+        records = evaluate(network, items, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, out=out, report=lambda done: progress.update(bar, completed=done), **made)
     summary = {"task": task, "split": split, "decoder": decoder, "window": window, "reuse": reuse, "batch": batch, **summarise(records, network)}
     typer.echo(json.dumps(summary, indent=2))

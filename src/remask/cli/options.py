@@ -12,7 +12,7 @@ Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16; empty: the
 DecoderSpec = Annotated[str, typer.Option("--decoder", help="e.g. low_confidence, threshold:tau=0.9, factor:f=1; `remask models` lists them.")]
 WindowSpec = Annotated[str, typer.Option("--window", help="whole, or blocks:32.")]
 ReuseSpec = Annotated[str, typer.Option("--reuse", help="fresh, or unchanged.")]
-Seed = Annotated[int, typer.Option(help="Row i uses seed + i.")]
+Seed = Annotated[int, typer.Option(help="Item or row i uses seed + i.")]
 
 
 def parts(decoder: str, window: str, reuse: str) -> dict[str, Any]:

@@ -21,12 +21,25 @@ def run(
     compiled: Annotated[bool, typer.Option("--compile/--no-compile")] = True,
 ) -> None:
     """Run or continue a recipe; metrics go to OUT/metrics.jsonl, the checkpoint to OUT/checkpoint."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     from remask.training.run import train
 
     module = load_recipe(recipe)
     if prepare:
         module.prepare(data, processes)
-    typer.echo(train(module.recipe(data), out, init=init, device=device, minutes=minutes, compiled=compiled, report=lambda line: typer.echo(str(line))))
+    plan = module.recipe(data)
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
+        bar = progress.add_task(plan.name, total=plan.steps)
+
+        def report(line: dict[str, Any]) -> None:
+            progress.console.print(line)
+            if "loss" in line:
+                shown = f"{plan.name}: loss {line['loss']:.4f}, {line['tokens_per_second']:,} tokens/s"
+                progress.update(bar, completed=line["step"], description=shown)
+
+        checkpoint = train(plan, out, init=init, device=device, minutes=minutes, compiled=compiled, report=report)
+    typer.echo(checkpoint)
 
 
 def load_recipe(path: Path) -> Any:

@@ -26,12 +26,14 @@ def top(score: Tensor, eligible: Tensor, count: Tensor | int) -> Tensor:
     return unranked(rank < limit, order, eligible)
 
 
-def longest_prefix(score: Tensor, eligible: Tensor, passes: Callable[[Tensor], Tensor], *, at_least: int = 1) -> Tensor:
-    """Rank by score and keep the longest prefix whose every rank passes, at least `at_least`.
+def longest_prefix(score: Tensor, eligible: Tensor, passes: Callable[[Tensor], Tensor], *, at_least: int = 1, at_most: int | None = None) -> Tensor:
+    """Rank by score and keep the longest prefix whose every rank passes, at least `at_least`, at most `at_most`.
 
     passes: (B, L) scores in falling order -> (B, L) bool by rank.
     """
     falling, order = ranked(score, eligible)
     keep = passes(falling).long().cumprod(dim=1).bool()
     keep[:, :at_least] = True
+    if at_most is not None:
+        keep[:, at_most:] = False
     return unranked(keep, order, eligible)

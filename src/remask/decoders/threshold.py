@@ -15,10 +15,14 @@ from remask.errors import RemaskError
 
 @dataclass(frozen=True)
 class Threshold(Decoder):
-    """Write every eligible position whose confidence reaches `tau` (`>=`, or `>` when strict), at least the best."""
+    """Write every eligible position whose confidence reaches `tau` (`>=`, or `>` when strict), at least the best.
+
+    at_most: the most positions a step writes, best first (Fast-dLLM's Dream loop: masks // steps); None has no limit.
+    """
 
     tau: float = 0.9
     strict: bool = False
+    at_most: int | None = None
     score: ConfidenceName = "max"
     mask_candidates: bool = False
 
@@ -26,6 +30,8 @@ class Threshold(Decoder):
         check_score(self.score)
         if not self.tau == self.tau:
             raise RemaskError(f"tau is {self.tau}; it must be a number")
+        if self.at_most is not None and self.at_most < 1:
+            raise RemaskError(f"at_most is {self.at_most}; it must be 1 or more, or left out")
 
     def init(self, canvas: Canvas) -> None:
         return None
@@ -33,7 +39,7 @@ class Threshold(Decoder):
     def step(self, view: View, state: None) -> tuple[Edit, None]:
         score = confidence(view.prediction.raw, self.score)
         passes = torch.gt if self.strict else torch.ge
-        write = longest_prefix(score, view.eligible, lambda falling: passes(falling, self.tau))
+        write = longest_prefix(score, view.eligible, lambda falling: passes(falling, self.tau), at_most=self.at_most)
         return Edit(write, view.prediction.candidates), None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from remask.generate import generate
 
 
 def evaluate(
-    model: Any, items: Sequence[Item], *, max_new_tokens: int, batch: int = 16, out: Path | None = None, report: Callable[[int], None] | None = None, **parts: Any
+    model: Any, items: Sequence[Item], *, max_new_tokens: int, batch: int = 16, seed: int = 0, out: Path | None = None, report: Callable[[int], None] | None = None, **parts: Any
 ) -> list[dict[str, Any]]:
-    """One record per item. With `out`, records are appended as JSON lines after each batch, and those already there are kept."""
+    """One record per item; item i has seed + i, whatever its batch. With `out`, records are appended as JSON lines after each batch, and those already there are kept."""
     if batch < 1:
         raise RemaskError(f"batch is {batch}; use 1 or more")
     done = read_records(out) if out is not None else {}
@@ -29,7 +29,7 @@ def evaluate(
     waiting = [index for index in range(len(items)) if index not in done]
     for start in range(0, len(waiting), batch):
         chosen = waiting[start : start + batch]
-        completions = generate(model, [items[index].prompt for index in chosen], max_new_tokens=max_new_tokens, **parts)
+        completions = generate(model, [items[index].prompt for index in chosen], max_new_tokens=max_new_tokens, seed=[seed + index for index in chosen], **parts)
         for index, completion in zip(chosen, completions, strict=True):
             item, stats = items[index], completion.stats
             costs = {"forwards": stats.forwards, "positions": stats.positions, "generated": stats.generated, "seconds": stats.seconds, "batch": len(chosen)}
@@ -40,6 +40,26 @@ def evaluate(
         if report is not None:
             report(len(done))
     return [done[index] for index in range(len(items))]
+
+
+def compare(
+    model: Any,
+    items: Sequence[Item],
+    contenders: Mapping[str, Mapping[str, Any]],
+    *,
+    max_new_tokens: int,
+    batch: int = 16,
+    seed: int = 0,
+    report: Callable[[int], None] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """A summary per contender (its parts as keyword arguments), alternating after every batch."""
+    records: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+    for start in range(0, len(items), batch):
+        for name, parts in contenders.items():
+            records[name] += evaluate(model, items[start : start + batch], max_new_tokens=max_new_tokens, batch=batch, seed=seed + start, **parts)
+            if report is not None:
+                report(sum(map(len, records.values())))
+    return {name: summarise(made, model) for name, made in records.items()}
 
 
 def read_records(path: Path) -> dict[int, dict[str, Any]]:

@@ -20,6 +20,9 @@ from remask.text.tokenizer import Tokenizer
 FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM}
 """`architectures[0]` of config.json -> class: model_type is ambiguous (LLaDA-MoE also says llada)."""
 
+HEADS = ("model.transformer.ff_out.weight", "lm_head.weight")
+"""Copies of the embedding that some tied checkpoints store too."""
+
 
 def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None, revision: str | None = None) -> Network:
     """The network at `source`, in eval mode. dtype=None keeps the checkpoint's own."""
@@ -114,13 +117,13 @@ def shards(folder: Path) -> list[Path]:
 def fill(model: Network, folder: Path, config: dict[str, Any], device: torch.device, dtype: torch.dtype | None) -> None:
     """Move every tensor into its place, one at a time: the peak is the checkpoint and one tensor."""
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    missing = dict(wanted)
+    missing, tied = dict(wanted), bool(config.get("weight_tying") or config.get("tie_word_embeddings"))
     for path in shards(folder):
         try:
             with safe_open(path, framework="pt") as stored:
                 for key in stored.keys():  # noqa: SIM118
                     name = model.rename(key, config)  # pyright: ignore[reportCallIssue]
-                    if name.endswith("inv_freq"):
+                    if name.endswith("inv_freq") or (tied and name in HEADS):
                         continue
                     if name not in wanted:
                         raise RemaskError(f"{path} holds an unexpected tensor {key!r}; is config.json of this checkpoint?")

@@ -1,0 +1,70 @@
+"""`remask bench`: comparisons in which both sides run in turn, in one process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from remask.cli.options import Device, Dtype, ReuseSpec, Seed, WindowSpec, open_model, parts
+
+app = typer.Typer(no_args_is_help=True, help="Compare decoders on one task.")
+REFERENCE = "low_confidence"
+
+
+@app.callback()
+def group() -> None:
+    """Compare decoders on one task."""
+
+
+@app.command("decoders")
+def decoders(
+    task: Annotated[str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, sudoku or sudoku4.")],
+    decoder: Annotated[list[str] | None, typer.Option(help="A spec string; may be given many times.")] = None,
+    model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
+    n: Annotated[int, typer.Option("-n", help="Items.")] = 32,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    device: Device = "cpu",
+    dtype: Dtype = "",
+    window: WindowSpec = "whole",
+    reuse: ReuseSpec = "fresh",
+    batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="The summaries as JSON.")] = None,
+) -> None:
+    """Decoders side by side: each batch is decoded by one after the other, so that none has the quieter machine."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from remask.evaluation import tasks
+    from remask.evaluation.harness import compare
+
+    specs = list(dict.fromkeys([REFERENCE, *(decoder or ["threshold:tau=0.9", "factor:f=1"])]))
+    contenders = {spec: parts(spec, window, reuse) for spec in specs}
+    chosen = tasks.get(task)
+    items = chosen.sample(n, seed=seed, split=split)
+    network = open_model(model or chosen.model, device, dtype)
+    with Progress(transient=True) as progress:
+        bar = progress.add_task(task, total=n * len(specs))
+        found = compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=lambda done: progress.update(bar, completed=done))
+    if out is not None:
+        out.write_text(json.dumps({"task": task, "split": split, "window": window, "reuse": reuse, "batch": batch, "decoders": found}, indent=2) + "\n", encoding="utf-8")
+    Console().print(table(found))
+
+
+def table(found: dict[str, dict[str, Any]]) -> Any:
+    """The summaries, a decoder a line."""
+    from rich.table import Column, Table
+
+    shown = Table(Column("decoder", no_wrap=True), "accuracy", "95 % interval", "forwards per row", "tokens per forward", "tok/s", "fewer forwards")
+    base = found[REFERENCE]["forwards_per_row"]
+    for spec, summary in found.items():
+        low, high = summary["interval"]
+        forwards = summary["forwards_per_row"]
+        shown.add_row(
+            spec, f"{summary['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", f"{forwards:.1f}", f"{summary['tokens_per_forward']:.2f}", f"{summary['tokens_per_second']:.0f}",
+            f"{base / max(forwards, 1e-9):.1f}x",
+        )  # fmt: skip
+    return shown
