@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -111,3 +113,22 @@ def test_nan_logits_stop_with_the_step_and_the_rows(tmp_path):
     model = remask.load(tmp_path)
     with pytest.raises(RemaskError, match=r"NaN logits at step 0 in rows \[1\]"):
         remask.decode(model, [[1, 2], [3, 4]], max_new_tokens=4)
+
+
+PEAK = """
+import sys, remask
+def peak():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+before = peak()
+model = remask.load(sys.argv[1])
+touched = sum(float(parameter.sum()) for parameter in model.parameters())
+print(peak() - before, sum(p.numel() * p.element_size() for p in model.parameters()))
+"""
+
+
+def test_loading_takes_at_most_a_fifth_more_than_the_checkpoint(tmp_path):
+    write(tmp_path, {**CONFIG, "d_model": 512, "n_layers": 16, "mlp_hidden_size": 2048})
+    done = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, check=True)
+    peak, size = map(int, done.stdout.split())
+    assert size > 200e6
+    assert peak < 1.2 * size
