@@ -117,18 +117,22 @@ def test_nan_logits_stop_with_the_step_and_the_rows(tmp_path):
 
 PEAK = """
 import sys, remask
+def touch(folder):
+    model = remask.load(folder)
+    return [float(parameter.sum()) for parameter in model.parameters()], model
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+touch(sys.argv[1])  # what the framework itself takes on first use
 before = peak()
-model = remask.load(sys.argv[1])
-touched = sum(float(parameter.sum()) for parameter in model.parameters())
+_, model = touch(sys.argv[2])
 print(peak() - before, sum(p.numel() * p.element_size() for p in model.parameters()))
 """
 
 
 def test_loading_takes_at_most_a_fifth_more_than_the_checkpoint(tmp_path):
-    write(tmp_path, {**CONFIG, "d_model": 512, "n_layers": 16, "mlp_hidden_size": 2048})
-    done = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, check=True)
+    write(tmp_path / "small")
+    write(tmp_path / "large", {**CONFIG, "d_model": 512, "n_layers": 16, "mlp_hidden_size": 2048})
+    done = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path / "small"), str(tmp_path / "large")], capture_output=True, text=True, check=True)
     peak, size = map(int, done.stdout.split())
     assert size > 200e6
-    assert peak < 1.2 * size
+    assert 0.8 * size < peak < 1.2 * size
