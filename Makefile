@@ -1,4 +1,4 @@
-# make demo: solve a held-out Sudoku and show the canvas fill in. make test: set up and run what CI runs.
+# make demo: solve a held-out Sudoku and word problems and show the canvas fill in. make test: set up and run what CI runs.
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0

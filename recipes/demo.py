@@ -1,12 +1,13 @@
 """`demo`: word problems and some grade-school equation chains; 24.7M parameters.
 
-Problems grow from few operations to many; distractors and equation chains come last. Half of the rows are masked from a random cut to the
-end, so that the next statement must be looked up; the others at random.
+Problems grow from few operations to many; distractors and equation chains come last; sums alone are drilled throughout. Half of the rows are
+masked from a random cut to the end, so that the next statement must be looked up; the others at random, or in their numbers alone.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -22,13 +23,16 @@ from remask.evaluation import tasks
 from remask.evaluation.intervals import wilson
 from remask.evaluation.tasks import fiction, gsm_aug
 from remask.evaluation.tasks.files import data_file
+from remask.evaluation.tasks.wordmath_phrases import NAMES
 from remask.models.llada import LLaDA
 from remask.training.corruption import antithetic_times, mask_randomly, mask_suffix
 from remask.training.data import Batch, Rows, encode_pairs, pad_rows, write_rows
-from remask.training.run import Recipe
+from remask.training.run import Corruption, Recipe
 from remask.training.vocabulary import train_bpe, write_tokenizer
 
 VOCABULARY = 4096
+SPACE = "\u0120"
+"""How a byte-level tokenizer writes a space."""
 EOS, MASK = VOCABULARY - 2, VOCABULARY - 1
 CONFIG: dict[str, Any] = {
     "architectures": ["LLaDAModelLM"], "model_type": "llada",
@@ -37,15 +41,17 @@ CONFIG: dict[str, Any] = {
     "rms_norm_eps": 1e-5, "weight_tying": True, "include_bias": False,
     "mask_token_id": MASK, "eos_token_id": EOS, "pad_token_id": EOS,
 }  # fmt: skip
-TOKENS = 65_536
+TOKENS = 32_768
 """A batch, whatever the length of its rows."""
-LENGTHS = (176, 272, 384)
-ROOM = (85, 122, 166, 205, 250, 288, 325, 370)
+LENGTHS = (128, 208, 288, 416)
+ROOM = (107, 153, 198, 241, 286, 328, 370, 405)
 """Tokens that nearly every problem of 1, 2, ... operations fits into."""
 LARGEST = 8
-PER_OPERATIONS = 400_000
+PER_OPERATIONS = 160_000
 SHARDS = 12
 CHAINS_FROM = 0.3
+DRILLS = 0.12
+"""The share of batches that are sums alone: a row of a problem teaches little arithmetic, since later statements repeat a result."""
 
 
 def prepare(folder: Path, processes: int = 2) -> None:
@@ -85,7 +91,7 @@ def make(folder: str, job: tuple[str, int, int]) -> None:
 def stage(step: int, steps: int) -> tuple[int, int, int]:
     """(least operations, most operations, most distractors) at this step."""
     share = step / steps
-    for until, plan in ((0.06, (1, 2, 0)), (0.15, (1, 3, 0)), (0.3, (1, 4, 1)), (0.5, (1, 6, 2))):
+    for until, plan in ((0.05, (1, 3, 0)), (0.15, (1, 4, 1)), (0.3, (1, 6, 2))):
         if share < until:
             return plan
     return (1, 8, 2)
@@ -97,6 +103,7 @@ class Mixture:
     def __init__(self, folder: Path, device: torch.device, rank: int, size: int, steps: int) -> None:
         self.folder, self.device, self.rank, self.size, self.steps = folder, device, rank, size, steps
         self.files: dict[str, Rows] = {}
+        self.words = Words(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
     def rows(self, name: str) -> Rows:
         if name not in self.files:
@@ -105,9 +112,12 @@ class Mixture:
 
     def batch(self, step: int) -> Batch:
         rng = random.Random(step * self.size + self.rank)
+        if rng.random() < DRILLS:
+            return self.place(*self.drills(np.random.default_rng(rng.getrandbits(64))))
         length = LENGTHS[-1] if rng.random() < 0.1 else 0
         least, most, distractors = stage(step, self.steps)
         chains = step > CHAINS_FROM * self.steps and rng.random() < 0.1
+        top = 1
         if chains:
             sources = ["gsm_aug"]
         else:
@@ -126,10 +136,59 @@ class Mixture:
         ids, own = file.window(chosen, length)
         return ids, own, file.prompts[chosen]
 
+    def drills(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of unrelated worked statements, of which the results alone may be masked."""
+        rows, length = TOKENS // LENGTHS[0], LENGTHS[0]
+        shape = (rows, (length - 1) // 14)
+        first, second = (rng.integers(0, rng.choice((20, 99, 400, 999), shape) + 1) for _ in range(2))
+        kind, factor = rng.choice(3, shape, p=(0.4, 0.35, 0.25)), rng.integers(2, 10, shape)
+        high, low = np.maximum(first, second), np.minimum(first, second)
+        left = np.select([kind == 0, kind == 1], [first, high], np.minimum(first, 999 // factor))
+        right = np.select([kind == 0, kind == 1], [second % (1000 - first), low], factor)
+        result = np.select([kind == 0, kind == 1], [left + right, left - right], left * right)
+        words, digit = self.words, self.words.digits
+        equals, stop = (np.full((*shape, 1), word) for word in (words.equals, words.stop))
+        sums = np.concatenate(
+            [
+                rng.choice(words.names, (*shape, 1)),
+                equals,
+                digit(left),
+                words.operators[kind][..., None],
+                digit(right),
+                equals,
+                digit(result),
+                stop,
+            ],
+            axis=-1,
+        )
+        tokens = np.full((rows, length), EOS, dtype=np.int64)
+        tokens[:, 0] = words.so
+        tokens[:, 1 : 1 + sums[0].size] = sums.reshape(rows, -1)
+        place = (np.arange(length) - 1) % 14
+        inside = (np.arange(length) >= 1) & (np.arange(length) <= sums[0].size) & (place >= 10) & (place < 13)
+        return torch.from_numpy(tokens), torch.from_numpy(np.broadcast_to(inside, tokens.shape).copy()), torch.ones(tokens.shape)
+
     def place(self, tokens: Tensor, eligible: Tensor, weights: Tensor) -> Batch:
         if self.device.type == "cuda":
             tokens, eligible, weights = tokens.pin_memory(), eligible.pin_memory(), weights.pin_memory()
         return Batch(*(tensor.to(self.device, non_blocking=True) for tensor in (tokens, eligible, weights)))
+
+
+class Words:
+    """Token ids of what a worked statement is made of; names of several tokens are left out."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        def ids(texts: Iterable[str]) -> np.ndarray[Any, Any]:
+            found = [tokenizer.token_to_id(text.replace(" ", SPACE)) for text in texts]
+            return np.array([index for index in found if index is not None])
+
+        self.names, self.operators = ids(f" {name}" for name in NAMES), ids((" +", " -", " *"))
+        self.equals, self.stop, self.so = ids((" =", ".", " So"))
+        self.leading, self.following = ids(f" {digit}" for digit in range(10)), ids(map(str, range(10)))
+
+    def digits(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """(...) numbers up to 999 -> (..., 3) ids."""
+        return np.stack([self.leading[values // 100], self.following[values // 10 % 10], self.following[values % 10]], axis=-1)
 
 
 def shares(total: int, parts: int) -> list[int]:
@@ -137,11 +196,22 @@ def shares(total: int, parts: int) -> list[int]:
     return [total // parts + (index < total % parts) for index in range(parts)]
 
 
-def corrupt(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Half of the rows masked at random, half from a cut to the end."""
-    times = antithetic_times(len(batch.tokens), generator)
-    cut = torch.rand(len(batch.tokens), 1, device=times.device, generator=generator) < 0.5
-    return torch.where(cut, mask_suffix(batch.eligible, times), mask_randomly(batch.eligible, times, generator)), times
+def corruption(words: Words) -> Corruption:
+    """A row is masked from a cut to the end, at random, or in its numbers alone, where all lookups stand open at once."""
+    numbers = torch.zeros(VOCABULARY, dtype=torch.bool)
+    numbers[np.concatenate([words.leading, words.following])] = True
+    on: dict[torch.device, Tensor] = {}
+
+    def corrupt(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        device = batch.tokens.device
+        times = antithetic_times(len(batch.tokens), generator)
+        kind = torch.rand(len(batch.tokens), 1, device=device, generator=generator)
+        scattered = mask_randomly(batch.eligible, times, generator)
+        if device not in on:
+            on[device] = numbers.to(device)
+        return torch.where(kind < 0.5, mask_suffix(batch.eligible, times), torch.where(kind < 0.8, scattered, scattered & on[device][batch.tokens])), times
+
+    return corrupt
 
 
 def evaluate(model: LLaDA, n: int = 200) -> dict[str, Any]:
@@ -178,7 +248,7 @@ def recipe(folder: Path, steps: int = 20_000) -> Recipe:
         name="demo",
         config=CONFIG,
         source=lambda device, rank, size: Mixture(folder, device, rank, size, steps),
-        corrupt=corrupt,
+        corrupt=corruption(Words(tokenizer)),
         write_tokenizer=lambda where: write_tokenizer(tokenizer, where),
         steps=steps,
         matrix_rate=0.01,

@@ -40,6 +40,15 @@ def test_the_wheel_decodes(remask_command):
     assert set(done.stdout.strip()) == set("123456789")
 
 
+PROBLEM = "We counted 18 pencils for Ann. There are 80 pencils with Hugo. Sam has the pencils of Hugo added to those of Ann. What is the number of pencils of Sam?"
+
+
+def test_the_wheel_holds_the_demo_checkpoint(remask_command):
+    done = remask_command("generate", PROBLEM, "--max-new-tokens", "40", "--decoder", "threshold:tau=0.9")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("#### 098")
+
+
 def test_outside_a_checkout_a_shipped_name_says_what_to_pass(remask_command):
     done = remask_command("generate", "1", "--model", "sudoku")
     assert done.returncode == 2

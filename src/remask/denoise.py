@@ -95,11 +95,14 @@ def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     active = plan.reuse.active(state.canvas, state.touched) & running
     logits = compute(model, state, active)
     prediction = predict(model, plan, state, logits)
-    view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms)
+    span = plan.window.span(state.canvas, state.window) & running
+    view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms, span, model.eos_ids)
     edit, memory = plan.decoder.step(view, state.decoder)
     edit = edit.within(running & ~state.canvas.given)
     canvas = edit.apply(state.canvas)
     done = state.done | ~canvas.masked.any(1)
+    if (pending := plan.decoder.pending(memory)) is not None:
+        done = state.done | (done & ~pending)
     if plan.early_stop:
         canvas, done = stop_at_end_of_text(canvas, done, model.eos_ids)
     state = replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -40,9 +40,13 @@ class Temperature:
 
 @dataclass(frozen=True)
 class TopP:
-    """Keep tokens while the probability before them is at most `value` (the token that crosses it stays)."""
+    """Keep tokens while the probability before them is at most `value`: the token that crosses it stays.
+
+    crossing="drop": it goes too, but the likeliest always stays (ReMDM's nucleus).
+    """
 
     value: float
+    crossing: Literal["keep", "drop"] = "keep"
     draws: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -53,7 +57,8 @@ class TopP:
         ordered, order = logits.sort(dim=-1, descending=True, stable=True)
         probability = torch.softmax(ordered, dim=-1)
         beyond = probability.cumsum(-1) > self.value
-        beyond = torch.cat([torch.zeros_like(beyond[..., :1]), beyond[..., :-1]], dim=-1)
+        shift = 1 if self.crossing == "keep" else 0
+        beyond = torch.cat([torch.zeros_like(beyond[..., :1]), beyond[..., 1 - shift : beyond.shape[-1] - shift]], dim=-1)
         removed = torch.zeros_like(beyond).scatter(-1, order, beyond)
         return logits.masked_fill(removed, float("-inf"))
 

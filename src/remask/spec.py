@@ -68,6 +68,9 @@ def _parse(text: str, registry: Mapping[str, type[Any]], kind: str) -> Any:
         if key in values:
             raise RemaskError(f"parameter {key!r} of {kind} {name!r} is given twice; give it once")
         values[key] = _read(value.strip(), hints[key], f"{name}:{key}")
+    for field in _fields(made):
+        if field.name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise RemaskError(f"{kind} {name!r} needs {field.name}; write {name}:{field.name}=...")
     return made(**values)
 
 

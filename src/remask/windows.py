@@ -13,11 +13,13 @@ from remask.errors import RemaskError
 
 
 class Window(Protocol):
-    """`init` sees the first canvas; `eligible` returns (B, L) bool, a subset of the masked positions."""
+    """`init` sees the first canvas; `eligible` returns (B, L) bool, a subset of the masked positions; `span` the whole open block."""
 
     def init(self, canvas: Canvas) -> Tensor: ...
 
     def eligible(self, canvas: Canvas, state: Tensor) -> Tensor: ...
+
+    def span(self, canvas: Canvas, state: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Whole:
 
     def eligible(self, canvas: Canvas, state: Tensor) -> Tensor:
         return canvas.masked
+
+    def span(self, canvas: Canvas, state: Tensor) -> Tensor:
+        return ~canvas.given
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,12 @@ class Blocks:
         return position.div(self.length, rounding_mode="floor")
 
     def eligible(self, canvas: Canvas, state: Tensor) -> Tensor:
+        return canvas.masked & self.span(canvas, state)
+
+    def span(self, canvas: Canvas, state: Tensor) -> Tensor:
         beyond = state.max() + 1
         first = torch.where(canvas.masked, state, beyond).amin(dim=1, keepdim=True)
-        return canvas.masked & (state == first)
+        return canvas.real & (state == first)
 
     def check(self, canvas: Canvas) -> None:
         """Raise unless every row's masks fill whole blocks (the strict rule of `decode`)."""

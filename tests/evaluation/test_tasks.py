@@ -64,11 +64,16 @@ def test_a_missing_data_folder_names_the_variable(monkeypatch, tmp_path):
         tasks.get("fiction").sample(1)
 
 
+def plain(text: str) -> str:
+    """Numbers without leading zeros."""
+    return re.sub(r"\b0+(?=\d)", "", text)
+
+
 def equations(item: Item) -> tuple[dict[str, str], list[tuple[str, str, int]], str]:
     restated, computed = item.answer.split(" So ")
-    definitions = dict(part.split(" = ") for part in restated.rstrip(".").split(". "))
+    definitions = dict(plain(part).split(" = ") for part in restated.rstrip(".").split(". "))
     work, _, result = computed.partition(" #### ")
-    steps = [part.split(" = ") for part in work.rstrip(".").split(". ")]
+    steps = [plain(part).split(" = ") for part in work.rstrip(".").split(". ")]
     return definitions, [(name, expression, int(value)) for name, expression, value in steps], result
 
 

@@ -9,28 +9,51 @@ import typer
 
 from remask.cli.options import Device, Seed
 
+WORDS_ROOM = 72
+"""Tokens that the worked answer to two operations fits into."""
 DECODERS = ("low_confidence", "threshold:tau=0.9", "factor:f=1")
 
 
-def run(device: Device = "cpu", seed: Seed = 0, model: Annotated[str, typer.Option(help="A checkpoint for Sudoku.")] = "sudoku") -> None:
-    """Solve a held-out Sudoku with three decoders and compare their costs."""
+def run(
+    device: Device = "cpu",
+    seed: Seed = 0,
+    model: Annotated[str, typer.Option(help="A checkpoint for Sudoku; empty: leave the Sudoku out.")] = "sudoku",
+    words: Annotated[str, typer.Option(help="A checkpoint for word problems; empty: leave them out.")] = "demo",
+) -> None:
+    """Solve a held-out Sudoku and three held-out word problems with three decoders, and compare their costs."""
     from rich.console import Console
+
+    from remask.cli.options import open_model
+    from remask.evaluation import tasks
+
+    console = Console()
+    if model:
+        item = tasks.get("sudoku").sample(1, seed=seed, split="test")[0]
+        console.print("a Sudoku on a grid never trained on:\n" + grid(item.prompt))
+        contest(console, open_model(model, device, "float32"), [item], room=81, columns=9, seed=seed)
+    if words:
+        items = tasks.get("wordmath").sample(3, seed=seed, split="test", operations=(2, 2))
+        console.print("\nthree word problems never trained on:")
+        for item in items:
+            console.print(f"- {item.prompt}", markup=False, highlight=False)
+        contest(console, open_model(words, device, "float32"), items, room=WORDS_ROOM, seed=seed)
+
+
+def contest(console: Any, network: Any, items: list[Any], *, room: int, seed: int, columns: int | None = None) -> None:
+    """Every decoder on every item, shown as it happens; then what it cost."""
     from rich.table import Table
 
     import remask
-    from remask.cli.options import open_model
-    from remask.evaluation import tasks
     from remask.trace.terminal import watch
 
-    task, network = tasks.get("sudoku"), open_model(model, device, "float32")
-    item = task.sample(1, seed=seed, split="test")[0]
-    console = Console()
-    console.print("a Sudoku on a grid never trained on:\n" + grid(item.prompt))
     table = Table("decoder", "solved", "forwards", "tokens per forward", "seconds", "fewer forwards than one token each")
     for decoder in DECODERS:
-        show = partial(watch, tokenizer=network.tokenizer, title=decoder, columns=9, console=console)
-        made = remask.generate(network, [item.prompt], max_new_tokens=task.max_new_tokens, decoder=remask.parse_decoder(decoder), seed=seed, through=show)[0]
-        table.add_row(*row(decoder, made, item.check(made.text)))
+        done: list[Any] = []
+        for item in items:
+            first = 0 if columns else len(network.tokenizer.encode(item.prompt))
+            show = partial(watch, tokenizer=network.tokenizer, title=decoder, columns=columns, first=first, console=console)
+            done += remask.generate(network, [item.prompt], max_new_tokens=room, decoder=remask.parse_decoder(decoder), seed=seed, through=show)
+        table.add_row(*row(decoder, done, [item.check(made.text) for item, made in zip(items, done, strict=True)], room))
     console.print(table)
 
 
@@ -39,8 +62,9 @@ def grid(text: str) -> str:
     return "\n".join(" ".join(text[start : start + 9].replace("0", "·")) for start in range(0, 81, 9))
 
 
-def row(decoder: str, completion: Any, solved: bool) -> list[str]:
-    """One line of the table."""
-    stats = completion.stats
-    ratio = stats.generated / max(1, stats.forwards)
-    return [decoder, "yes" if solved else "no", str(stats.forwards), f"{stats.tokens_per_forward:.2f}", f"{stats.seconds:.2f}", f"{ratio:.1f}x"]
+def row(decoder: str, done: list[Any], solved: list[bool], room: int) -> list[str]:
+    """One line of the table: sums over the items. One token each: the room on the canvas, which that decoder needs."""
+    forwards, generated = sum(made.stats.forwards for made in done), sum(made.stats.generated for made in done)
+    seconds = sum(made.stats.seconds for made in done)
+    share = f"{sum(solved)} of {len(solved)}"
+    return [decoder, share, str(forwards), f"{generated / max(1, forwards):.2f}", f"{seconds:.2f}", f"{room * len(done) / max(1, forwards):.1f}x"]

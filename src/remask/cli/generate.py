@@ -15,7 +15,7 @@ from remask.cli.options import DecoderSpec, Device, Dtype, Model, ReuseSpec, See
 def run(
     text: Annotated[str | None, typer.Argument(help="The prompt; absent: --file, or standard input.")] = None,
     file: Annotated[Path | None, typer.Option(help="Read the prompt from a UTF-8 file.")] = None,
-    model: Model = "sudoku",
+    model: Model = "demo",
     revision: Annotated[str | None, typer.Option(help="Of a Hub id.")] = None,
     device: Device = "cpu",
     dtype: Dtype = "",

@@ -18,5 +18,12 @@ def run() -> None:
     for kind, registry in registries.items():
         typer.echo(f"{kind}:")
         for name, part in registry.items():
-            shown = ",".join(f"{field.name}={str(field.default).lower() if isinstance(field.default, bool) else field.default}" for field in dataclasses.fields(part))
+            shown = ",".join(f"{field.name}={default(field)}" for field in dataclasses.fields(part))
             typer.echo(f"  {name}" + (f":{shown}" if shown else ""))
+
+
+def default(field: dataclasses.Field[Any]) -> str:
+    """A parameter's default as a spec string writes it."""
+    if field.default is dataclasses.MISSING:
+        return "..."
+    return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)

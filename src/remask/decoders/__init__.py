@@ -3,7 +3,17 @@
 from remask.decoders.ancestral import Ancestral
 from remask.decoders.base import Decoder, View
 from remask.decoders.dream import Entropy, MaskgitPlus, Origin, TopKMargin
+from remask.decoders.dus import DUS, Spaced
+from remask.decoders.entropy_bound import EntropyBound
+from remask.decoders.first_hitting import FirstHitting
+from remask.decoders.hierarchy import Hierarchy
+from remask.decoders.klass import Klass
+from remask.decoders.local_leap import LocalLeap
 from remask.decoders.low_confidence import LowConfidence, Random
+from remask.decoders.p2 import P2
+from remask.decoders.remdm import ReMDM
+from remask.decoders.saber import Saber
+from remask.decoders.starr import STaRR
 from remask.decoders.threshold import Factor, Threshold
 
 DECODERS: dict[str, type[Decoder]] = {
@@ -16,9 +26,20 @@ DECODERS: dict[str, type[Decoder]] = {
     "threshold": Threshold,
     "factor": Factor,
     "ancestral": Ancestral,
+    "starr": STaRR,
+    "first_hitting": FirstHitting,
+    "dus": DUS,
+    "spaced": Spaced,
+    "entropy_bound": EntropyBound,
+    "klass": Klass,
+    "local_leap": LocalLeap,
+    "hierarchy": Hierarchy,
+    "saber": Saber,
+    "p2": P2,
+    "remdm": ReMDM,
 }
 
 __all__ = [
-    "DECODERS", "Ancestral", "Decoder", "Entropy", "Factor", "LowConfidence", "MaskgitPlus", "Origin", "Random",
-    "Threshold", "TopKMargin", "View",
+    "DECODERS", "DUS", "P2", "Ancestral", "Decoder", "Entropy", "EntropyBound", "Factor", "FirstHitting", "Hierarchy", "Klass", "LocalLeap",
+    "LowConfidence", "MaskgitPlus", "Origin", "Random", "ReMDM", "STaRR", "Saber", "Spaced", "Threshold", "TopKMargin", "View",
 ]  # fmt: skip

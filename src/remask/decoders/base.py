@@ -20,6 +20,7 @@ class View:
     """One step as a decoder sees it.
 
     eligible: (B, L) bool.  step: (B,) int64, steps the row has made.  seeds: (B,) int64.
+    span: (B, L) bool, the block that is open: its masks, and what of it is written or given already.
     """
 
     canvas: Canvas
@@ -28,6 +29,13 @@ class View:
     step: Tensor
     seeds: Tensor
     source: Uniforms
+    span: Tensor
+    eos_ids: tuple[int, ...] = ()
+
+    @property
+    def filled(self) -> Tensor:
+        """(B, L) bool: positions of the open block that a decoder wrote."""
+        return self.span & ~self.canvas.given & ~self.canvas.masked
 
     def uniforms(self, stream: int) -> Tensor:
         """(B, L) float64 uniforms of this step."""
@@ -43,3 +51,7 @@ class Decoder(Protocol):
     def init(self, canvas: Canvas) -> State: ...
 
     def step(self, view: View, state: State) -> tuple[Edit, State]: ...
+
+    def pending(self, state: State) -> Tensor | None:
+        """(B,) bool: rows to be visited again although nothing is masked; None: no row. Revisers with a schedule have some."""
+        return None

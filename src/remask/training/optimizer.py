@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
     bound by launches.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float | Tensor, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -55,7 +55,7 @@ class Muon(torch.optim.Optimizer):
                 momenta = [self._momentum(parameter) for parameter in parameters]
                 listwise.lerp_(momenta, gradients, 1 - group["momentum"])
                 ahead = torch.stack(gradients).lerp_(torch.stack(momenta), group["momentum"])
-                updates = orthogonalise(ahead).float().mul_(-group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5)
+                updates = orthogonalise(ahead).float().mul_(group["lr"] * -(max(1.0, shape[0] / shape[1]) ** 0.5))
                 listwise.mul_(parameters, 1 - group["lr"] * group["weight_decay"])
                 listwise.add_(parameters, list(updates.unbind()))
 
@@ -67,12 +67,19 @@ class Muon(torch.optim.Optimizer):
 
 
 def make_optimizers(model: nn.Module, *, matrix_rate: float, other_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Muon over 2-dimensional weights inside `blocks`, AdamW over embeddings, heads, norms and biases."""
+    """Muon over 2-dimensional weights inside `blocks`, AdamW over embeddings, heads, norms and biases.
+
+    On a GPU the rates are tensors, which a captured step reads anew at every replay.
+    """
     matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and ".blocks." in name]
     inside = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in inside]
-    fused = others[0].is_cuda
+    gpu = others[0].is_cuda
+
+    def rate(value: float) -> Any:
+        return torch.tensor(value, device=others[0].device) if gpu else value
+
     return [
-        Muon(matrices, lr=matrix_rate, weight_decay=weight_decay),
-        torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=fused),
+        Muon(matrices, lr=rate(matrix_rate), weight_decay=weight_decay),
+        torch.optim.AdamW(others, lr=rate(other_rate), betas=(0.9, 0.98), weight_decay=0.0, fused=gpu, capturable=gpu),
     ]

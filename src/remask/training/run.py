@@ -20,6 +20,7 @@ from remask.models.llada import LLaDA
 from remask.models.loading import load
 from remask.training import listwise
 from remask.training.average import Average
+from remask.training.captured import Captured
 from remask.training.data import Batch, Source
 from remask.training.objectives import Weighting, cross_entropy, reduce
 from remask.training.optimizer import make_optimizers
@@ -126,6 +127,8 @@ class Run:
         self.learner: nn.Module = Learner(self.model, recipe.weighting, compiled=compiled)
         if self.world.size > 1:
             self.learner = nn.parallel.DistributedDataParallel(self.learner, device_ids=[self.world.local] if self.device.type == "cuda" else None)
+        capture = compiled and self.device.type == "cuda" and self.world.size == 1
+        self.update = Captured(self.descend) if capture else self.descend
         self.source = recipe.source(self.device, self.world.rank, self.world.size)
 
     def restore(self) -> None:
@@ -208,18 +211,27 @@ class Run:
         """One step of every optimizer; returns the loss, still on the device."""
         generator = torch.Generator(self.device).manual_seed(self.step * self.world.size + self.world.rank)
         masked, times = self.recipe.corrupt(batch, generator)
+        share = rate_at(self.step, self.recipe, since)
+        for optimizer, peak in zip(self.optimizers, (self.recipe.matrix_rate, self.recipe.other_rate), strict=True):
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(peak * share)
+                else:
+                    group["lr"] = peak * share
+        loss = self.update(batch, masked, times)
+        self.average.update(self.model)
+        self.step += 1
+        return loss
+
+    def descend(self, batch: Batch, masked: Tensor, times: Tensor) -> Tensor:
+        """Gradient and update: the part of a step that asks nothing of the host."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             loss = self.learner(batch, masked, times)
         loss.backward()
         self.clip()
-        share = rate_at(self.step, self.recipe, since)
-        for optimizer, peak in zip(self.optimizers, (self.recipe.matrix_rate, self.recipe.other_rate), strict=True):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * share
+        for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.average.update(self.model)
-        self.step += 1
         return loss.detach()
 
 

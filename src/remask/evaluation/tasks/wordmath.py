@@ -2,6 +2,8 @@
 
 The answer first restates the definitions that the question needs, from the asked quantity down (each name is looked up
 where it was first mentioned), then computes them from the leaves up, then gives the number. Only that number is checked.
+Its numbers have three digits each, so that the frame of a statement does not depend on values which are not yet known:
+a decoder that writes in any order fixes the frame first, and a number that does not fit it comes out wrong.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class Problem:
 class WordMath:
     """Strata are the numbers of operations."""
 
-    max_new_tokens: int = 224
+    max_new_tokens: int = 240
     model: str = "demo"
 
     def sample(
@@ -169,24 +171,29 @@ def _state(quantity: Quantity, names: Sequence[str], index: int, noun: str, phra
 
 
 def solution(problem: Problem, names: Sequence[str]) -> str:
-    """The worked answer: `Finn = Rae - 9. Rae = 12. So Finn = 12 - 9 = 3. #### 3`."""
+    """The worked answer: `Finn = Rae - 009. Rae = 012. So Finn = 012 - 009 = 003. #### 003`."""
     needed = problem.quantities[: problem.needed]
     restated = [f"{names[i]} = {_right_side(q, names)}." for i, q in enumerate(needed)]
-    values: Any = [str(q.value) for q in problem.quantities]
-    computed = [f"{names[i]} = {_right_side(q, values)} = {q.value}." for i, q in reversed(list(enumerate(needed))) if q.kind != "constant"]
-    return f"{' '.join(restated)} So {' '.join(computed)} #### {needed[0].value}"
+    values: Any = [digits(q.value) for q in problem.quantities]
+    computed = [f"{names[i]} = {_right_side(q, values)} = {values[i]}." for i, q in reversed(list(enumerate(needed))) if q.kind != "constant"]
+    return f"{' '.join(restated)} So {' '.join(computed)} #### {values[0]}"
 
 
 def _right_side(quantity: Quantity, words: Sequence[str]) -> str:
     if quantity.kind == "constant":
-        return str(quantity.number)
+        return digits(quantity.number)
     operands = [words[source] for source in quantity.sources]
     if len(operands) == 1:
-        operands.append(str(quantity.number))
+        operands.append(digits(quantity.number))
     return f"{operands[0]} {OPERATORS[quantity.kind]} {operands[1]}"
 
 
+def digits(number: int) -> str:
+    """A number as the worked answer writes it."""
+    return f"{number:03d}"
+
+
 def answers(result: str, text: str) -> bool:
-    """Whether the last number of the text is the result."""
+    """Whether the last number of the text is the result; leading zeros do not matter."""
     numbers = re.findall(r"-?\d+(?:\.\d+)?", text.replace(",", ""))
-    return bool(numbers) and numbers[-1] == result
+    return bool(numbers) and float(numbers[-1]) == float(result)

@@ -1,0 +1,143 @@
+"""DUS, the dilated unmasking schedule (arXiv 2506.19037): what is written together stands far apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from remask.canvas import Canvas, Edit
+from remask.decoders.base import Decoder, View
+from remask.decoders.select import top
+from remask.errors import RemaskError
+
+
+def groups(length: Tensor, width: int, base: int, skip: int, merge: bool) -> Tensor:
+    """(B,) block lengths -> (B, width) int64: the round of each slot 0, 1, ... of the block (slots beyond it have none: -1).
+
+    Strides are length // base^skip, then each the one before // base, down to 1; a round takes the multiples of its stride
+    that no earlier one took, what is left comes last, and empty rounds do not count.
+    """
+    slot = torch.arange(width, device=length.device).expand(len(length), width)
+    inside = slot < length[:, None]
+    group = torch.full_like(slot, -1)
+    stride, rounds = length // base**skip, torch.zeros_like(length)
+    while True:
+        chosen = inside & (group < 0) & (slot % stride.clamp(min=1)[:, None] == 0) & (stride > 0)[:, None]
+        group = torch.where(chosen, rounds[:, None], group)
+        rounds = rounds + chosen.any(1)
+        width_left = width // base**skip if base > 1 else 0
+        skip += 1
+        stride = stride // base
+        if width_left == 0:
+            break
+    left = inside & (group < 0)
+    group = torch.where(left, rounds[:, None], group)
+    rounds = rounds + left.any(1)
+    if merge:
+        last, before = (group == rounds[:, None] - 1), (group == rounds[:, None] - 2)
+        small = (last.sum(1) < before.sum(1)) & (rounds >= 2)
+        group = torch.where(last & small[:, None], group - 1, group)
+    return group
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """span: (B, L) bool, the block that the rounds belong to.  last: (B,) int64, the round that was written last, -1 at first."""
+
+    span: Tensor
+    last: Tensor
+
+
+@dataclass(frozen=True)
+class DUS(Decoder):
+    """Round k of a block writes group k, whatever its confidence: the number of forwards is known before.
+
+    threshold: a scheduled position below it waits for a later round, but for none after the last. A round in which everything was given is left out.
+    """
+
+    base: int = 2
+    skip: int = 1
+    threshold: float = 0.0
+    merge_small_last: bool = False
+    mask_candidates: bool = False
+
+    def __post_init__(self) -> None:
+        if self.base < 2:
+            raise RemaskError(f"base is {self.base}; it must be 2 or more")
+        if self.skip < 0:
+            raise RemaskError(f"skip is {self.skip}; it must be 0 or more")
+
+    def init(self, canvas: Canvas) -> Round:
+        none = torch.zeros_like(canvas.given)
+        return Round(none, torch.full_like(canvas.tokens[:, 0], -1))
+
+    def step(self, view: View, state: Round) -> tuple[Edit, Round]:
+        last = torch.where((view.span != state.span).any(1), -1, state.last)
+        group = self.rounds(view.span)
+        beyond = group.max() + 1
+        waiting = torch.where(view.eligible & (group > last[:, None]), group, beyond)
+        now = waiting.amin(1)
+        final = ~(view.eligible & (group > now[:, None])).any(1)
+        sure = view.prediction.raw.confidence >= self.threshold
+        write = view.eligible & (final[:, None] | ((group <= now[:, None]) & sure))
+        return Edit(write, view.prediction.candidates), Round(view.span, now)
+
+    def rounds(self, span: Tensor) -> Tensor:
+        """(B, L): the round of every position of the open block."""
+        place = torch.arange(span.shape[1], device=span.device)
+        first = torch.where(span, place, span.shape[1]).amin(1)
+        length = torch.where(span, place + 1, 0).amax(1) - first
+        table = groups(length.clamp(min=0), span.shape[1], self.base, self.skip, self.merge_small_last)
+        return table.gather(1, (place - first[:, None]).clamp(min=0)).masked_fill(~span, -1)
+
+
+@dataclass(frozen=True)
+class Spaced(Decoder):
+    """DUS's spacing around another decoder: of what it writes, best first, only positions at least `gap` apart stay.
+
+    gap = max(min_gap, masks left * g0 // block length); g0 = 0 lets everything through.
+    """
+
+    inner: Decoder
+    g0: int = 8
+    min_gap: int = 2
+
+    def __post_init__(self) -> None:
+        if self.g0 < 0 or self.min_gap < 1:
+            raise RemaskError(f"g0={self.g0}, min_gap={self.min_gap}: g0 must be 0 or more, min_gap 1 or more")
+
+    @property
+    def draws(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.draws
+
+    @property
+    def mask_candidates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.mask_candidates
+
+    def init(self, canvas: Canvas) -> object:
+        return self.inner.init(canvas)
+
+    def pending(self, state: object) -> Tensor | None:
+        return self.inner.pending(state)
+
+    def step(self, view: View, state: object) -> tuple[Edit, object]:
+        edit, state = self.inner.step(view, state)
+        if self.g0 == 0:
+            return edit, state
+        gap = (view.eligible.sum(1) * self.g0 // view.span.sum(1).clamp(min=1)).clamp(min=self.min_gap)
+        return Edit(apart(edit.write, view.prediction.raw.confidence, gap), edit.tokens, edit.remask), state
+
+
+def apart(write: Tensor, score: Tensor, gap: Tensor) -> Tensor:
+    """(B, L) positions of `write`, best first, each at least gap (B,) from those taken before it."""
+    place = torch.arange(write.shape[1], device=write.device)
+    kept, left = torch.zeros_like(write), write
+    while bool(left.any()):
+        best = top(score, left, 1)
+        kept = kept | best
+        centre = torch.where(best, place, 0).sum(1, keepdim=True)
+        near = (place - centre).abs() < gap[:, None]
+        left = left & ~(near & best.any(1, keepdim=True))
+    return kept

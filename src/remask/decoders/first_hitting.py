@@ -1,0 +1,24 @@
+"""First-hitting sampling (arXiv 2409.02908): one position per forward, chosen uniformly; exact for an exact model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from remask.canvas import Canvas, Edit
+from remask.decoders.base import Decoder, View
+from remask.decoders.select import top
+from remask.randomness import ORDER
+
+
+@dataclass(frozen=True)
+class FirstHitting(Decoder):
+    """A random mask takes a draw. The hitting times matter to time-conditioned networks only, and are left out."""
+
+    draws: ClassVar[bool] = True
+
+    def init(self, canvas: Canvas) -> None:
+        return None
+
+    def step(self, view: View, state: None) -> tuple[Edit, None]:
+        return Edit(top(view.uniforms(ORDER), view.eligible, 1), view.prediction.candidates), None

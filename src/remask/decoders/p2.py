@@ -1,0 +1,47 @@
+"""P2, path planning (arXiv 2502.03540), planning by itself: at every step the least sure tokens are masked again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from remask.canvas import Canvas, Edit
+from remask.decoders.base import Decoder, View
+from remask.decoders.select import top
+from remask.errors import RemaskError
+from remask.schedules import BlockClock
+
+
+@dataclass(frozen=True)
+class P2(Decoder):
+    """After step k of `steps`, n (1 - k / steps) of a block's n positions stay masked: those of the lowest score.
+
+    Masks score log p(draw), written tokens eta log p(token); eta = 0 never masks again, above 1 masks more.
+    """
+
+    steps: int = 32
+    eta: float = 1.0
+    draws: ClassVar[bool] = True
+    mask_candidates: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise RemaskError(f"steps is {self.steps}; it must be 1 or more")
+        if not self.eta >= 0:
+            raise RemaskError(f"eta is {self.eta}; it must be 0 or more")
+
+    def init(self, canvas: Canvas) -> BlockClock:
+        return BlockClock.start(canvas, self.steps)
+
+    def step(self, view: View, state: BlockClock) -> tuple[Edit, BlockClock]:
+        clock = state.enter(view.canvas, view.eligible)
+        belief = view.prediction.raw
+        held = belief.probabilities.gather(-1, view.canvas.tokens[..., None])[..., 0]
+        score = torch.where(view.eligible, belief.sampled_confidence.log(), self.eta * held.log())
+        open_ = view.eligible | view.filled
+        total, done = open_.sum(1), clock.done + 1
+        keep = total - (total * (clock.steps - done).clamp(min=0)).div(clock.steps.clamp(min=1), rounding_mode="floor")
+        kept = top(score, open_, keep)
+        return Edit(kept & view.eligible, view.prediction.candidates, view.filled & ~kept), clock.tick()

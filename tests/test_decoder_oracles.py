@@ -1,0 +1,210 @@
+"""What each decoder's specification says must come out exactly: schedules, counts of forwards, rates, limit cases."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+import remask
+from remask.decoders.dus import groups
+from remask.shapers import TopP
+from tests.chains import PROMPTS_B, chain_7, chain_b
+
+
+def decode_b(decoder, window="whole", **more):
+    return remask.decode(chain_b(), PROMPTS_B, max_new_tokens=46, decoder=remask.parse_decoder(decoder), window=remask.parse_window(window), **more)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "window", "forwards"),
+    [
+        ("entropy_bound:gamma=0.1", "whole", 1076),
+        ("klass", "blocks:16,origin=canvas", 433),
+        ("hierarchy", "blocks:16,origin=canvas", 223),
+        ("dus", "blocks:16,origin=canvas", 288),
+    ],
+)
+def test_forwards_on_chain_b_match_the_recorded_runs(decoder, window, forwards):
+    """Totals over the 24 prompts (recorded runs of the specification; ties or rounding may move a total by a few units)."""
+    result = decode_b(decoder, window)
+    assert abs(int(result.forwards.sum()) - forwards) <= 4
+    assert float(chain_b().log_likelihood(torch.stack(result.tokens)).mean() / 48) == pytest.approx(-0.1905, abs=3e-3)
+
+
+def test_saber_stays_within_its_recorded_range():
+    """7 to 23 forwards a prompt. The total is left out: confidences here take few values, so that a mean is often equal to the next one within rounding."""
+    forwards = decode_b("saber", "blocks:16,origin=canvas").forwards
+    assert (int(forwards.min()), int(forwards.max())) == (7, 23)
+
+
+def test_p2_takes_its_steps():
+    result = decode_b("p2:steps=24", shapers=(remask.Temperature(1.0),), seed=1)
+    assert int(result.forwards.sum()) == 24 * 24
+
+
+@pytest.mark.parametrize(
+    ("base", "skip", "length", "sizes"),
+    [
+        (2, 1, 8, [2, 2, 4]),
+        (2, 1, 16, [2, 2, 4, 8]),
+        (2, 1, 32, [2, 2, 4, 8, 16]),
+        (2, 1, 64, [2, 2, 4, 8, 16, 32]),
+        (2, 1, 256, [2, 2, 4, 8, 16, 32, 64, 128]),
+        (2, 2, 32, [4, 4, 8, 16]),
+        (2, 1, 24, [2, 2, 4, 16]),
+        (2, 1, 20, [2, 2, 8, 8]),
+        (3, 1, 8, [4, 4]),
+        (3, 1, 16, [4, 12]),
+        (3, 1, 32, [4, 9, 19]),
+        (3, 1, 64, [4, 6, 27, 27]),
+        (3, 1, 24, [3, 9, 12]),
+        (3, 1, 256, [4, 9, 27, 54, 162]),
+        (4, 1, 32, [4, 12, 16]),
+        (4, 1, 64, [4, 12, 48]),
+        (2, 1, 1, [1]),
+        (2, 1, 5, [3, 2]),
+    ],
+)
+def test_dus_writes_the_published_groups(base, skip, length, sizes):
+    found = groups(torch.tensor([length]), 256, base, skip, merge=False)[0]
+    assert found[found >= 0].bincount().tolist() == sizes
+    assert (found[length:] == -1).all()
+
+
+@pytest.mark.parametrize(("length", "sizes"), [(5, [5]), (6, [2, 4]), (7, [3, 4]), (9, [3, 2, 4]), (10, [2, 4, 4]), (16, [2, 2, 4, 8])])
+def test_the_merge_rule_of_dus(length, sizes):
+    found = groups(torch.tensor([length]), 16, 2, 1, merge=True)[0]
+    assert found[found >= 0].bincount().tolist() == sizes
+
+
+def joint_gaps(law, plan):
+    """Conditional total correlation of every group of a plan: sum of entropies given the earlier groups minus their joint entropy, in nats."""
+
+    def entropy(axes):
+        rest = tuple(axis for axis in range(law.dim()) if axis not in axes)
+        return float(torch.special.entr(law.sum(rest) if rest else law).sum())
+
+    known, gaps = [], []
+    for group in plan:
+        before = entropy(known)
+        gaps.append(sum(entropy([*known, place]) - before for place in group) - (entropy([*known, *group]) - before))
+        known += group
+    return gaps
+
+
+def test_dilated_groups_of_a_markov_chain_share_nothing_once_midpoints_are_known():
+    transition = torch.full((3, 3), 0.1, dtype=torch.float64) + 0.7 * torch.eye(3, dtype=torch.float64)
+    law = torch.full((3,), 1 / 3, dtype=torch.float64)
+    for _ in range(7):
+        law = law[..., None] * transition
+    plan = [(groups(torch.tensor([8]), 8, 2, 1, merge=False)[0] == round_).nonzero()[:, 0].tolist() for round_ in range(3)]
+    assert joint_gaps(law, plan) == pytest.approx([0.0544039, 0, 0], abs=1e-6)
+    assert sum(joint_gaps(law, [[0, 1], [2, 3], [4, 5, 6, 7]])) == pytest.approx(1.690110, abs=1e-6)
+    assert joint_gaps(law, [list(range(8))])[0] == pytest.approx(3.217063, abs=1e-6)
+
+
+def test_dus_takes_its_rounds_whatever_the_threshold_and_writes_every_position_once():
+    for threshold in (0.0, 0.6, 0.99):
+        canvas = remask.Canvas.from_prompts([[0], [3]], max_new_tokens=32, mask_id=8)
+        steps = list(remask.denoise(chain_b(), canvas, decoder=remask.DUS(threshold=threshold), window=remask.parse_window("blocks:16")))
+        assert steps[-1].forwards.tolist() == [8, 8]
+        assert torch.stack([seen.edit.write for seen in steps]).sum(0)[:, 1:].eq(1).all()
+
+
+def test_the_spacing_filter_relaxes_with_the_masks_and_keeps_its_distance():
+    canvas = remask.Canvas.from_prompts([[2]], max_new_tokens=32, mask_id=8)
+    decoder = remask.parse_decoder("spaced:inner=(threshold:0.0)")
+    before = canvas
+    for seen in remask.denoise(chain_b(), canvas, decoder=decoder, window=remask.parse_window("blocks:32")):
+        places, left = seen.edit.write[0].nonzero()[:, 0], int(before.masked.sum())
+        assert len(places) >= 1
+        assert (places.diff() >= max(2, left * 8 // 32)).all()
+        before = seen.canvas
+    open_ = [remask.decode(chain_b(), PROMPTS_B, max_new_tokens=46, decoder=remask.parse_decoder(text)).tokens for text in ("threshold:0.7", "spaced:inner=(threshold:0.7),g0=0")]
+    assert all(torch.equal(a, b) for a, b in zip(*open_, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("local_leap:tau=0.8,near=0.8", "threshold:0.8"),
+        ("entropy_bound:gamma=1e9", "threshold:0"),
+        ("hierarchy:tau=0.8,low=2", "threshold:0.8,strict=true"),
+        ("entropy_bound:gamma=0", "entropy"),
+    ],
+)
+def test_limit_cases_are_the_simpler_decoder(first, second):
+    """Identities between decoders at the ends of their parameters."""
+    a, b = (decode_b(text, "blocks:16,origin=canvas") for text in (first, second))
+    assert all(torch.equal(x, y) for x, y in zip(a.tokens, b.tokens, strict=True))
+    assert torch.equal(a.forwards, b.forwards)
+
+
+def test_klass_without_its_kl_limit_is_a_threshold():
+    a, b = decode_b("klass:tau=0.8,eps=1e9,history=1", "blocks:16,origin=canvas"), decode_b("threshold:0.8,strict=true", "blocks:16,origin=canvas")
+    assert torch.equal(a.forwards, b.forwards)
+    assert all(torch.equal(x, y) for x, y in zip(a.tokens, b.tokens, strict=True))
+
+
+STRATEGIES = ["cap", "rescale", "conf", "switch", "loop"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_remdm_rates_are_probabilities_and_keep_the_share_of_masks(strategy):
+    """Every strategy's chances lie in [0, 1], and a mask share of 1 - alpha_t becomes 1 - alpha_s (eq. 6)."""
+    decoder = remask.ReMDM(steps=64, strategy=strategy)
+    here, there, sigma = decoder.rates(torch.arange(64))
+    for share in (1.0,) if strategy != "conf" else (0.0, 0.3, 1.0):
+        again = sigma * share
+        chance = (there - (1 - again) * here) / (1 - here)
+        assert float(chance.min()) > -1e-12
+        assert float(chance.max()) < 1 + 1e-12
+        assert float(again.min()) >= 0
+        assert float(again.max()) <= 1
+        left = (1 - here) * (1 - chance) + here * again
+        assert torch.allclose(left, 1 - there, atol=1e-12)
+
+
+def test_remdm_without_remasking_is_ancestral():
+    decoder = remask.ReMDM(steps=50, eta=0.0)
+    here, there, _ = decoder.rates(torch.arange(50))
+    t = 1 - torch.arange(50).double() * (1 - 1e-5) / 50
+    s = 1 - torch.arange(1, 51).double() * (1 - 1e-5) / 50
+    assert torch.allclose((there - here) / (1 - here), (t - s) / t, atol=1e-12)
+    assert not any(seen.edit.remask.any() for seen in remask.denoise(chain_b(), remask.Canvas.from_prompts([[1]], max_new_tokens=12, mask_id=8), decoder=decoder))
+
+
+def test_the_phases_of_the_loop_strategy():
+    decoder = remask.ReMDM(steps=1024, strategy="loop")
+    here, _, sigma = decoder.rates(torch.arange(1024))
+    assert int((sigma > 0).sum()) == 512
+    first = int((sigma > 0).nonzero()[0])
+    assert (first, 1024 - 512 - first) == (461, 51)
+    assert (here[sigma > 0] == 0.9).all()
+
+
+def test_a_dropped_crossing_token_is_remdms_nucleus():
+    logits = torch.tensor([[[0.5, 0.3, 0.2]]]).log()
+    assert TopP(0.9, crossing="drop")(logits).isfinite().sum() == 2
+    assert TopP(0.9)(logits).isfinite().sum() == 3
+    assert TopP(0.1, crossing="drop")(logits).isfinite().sum() == 1
+
+
+def total_variation(decoder, rows=20000, **more):
+    result = remask.decode(chain_7(), torch.full((rows, 4), 3), decoder=decoder, shapers=(remask.Temperature(1.0),), **more)
+    law = chain_7().log_likelihood(torch.tensor(list(itertools.product(range(3), repeat=4)))).exp()
+    codes = (torch.stack(result.tokens) * torch.tensor([27, 9, 3, 1])).sum(1)
+    return float(0.5 * (torch.bincount(codes, minlength=81) / rows - law).abs().sum())
+
+
+def test_first_hitting_samples_exactly_and_one_position_per_forward():
+    assert total_variation(remask.FirstHitting()) < 0.025
+    assert math.isclose(float(decode_b("first_hitting").forwards.double().mean()), 46)
+
+
+@pytest.mark.parametrize("strategy", ["cap", "rescale", "conf"])
+def test_remdm_comes_near_the_exact_law_with_many_steps(strategy):
+    """Remasking leaves the marginals of an exact denoiser: with many steps the whole law is approached, with few it is not."""
+    assert total_variation(remask.ReMDM(steps=128, strategy=strategy, eta=0.02), rows=10000) < 0.04
+    assert total_variation(remask.ReMDM(steps=2, strategy=strategy, eta=0.02), rows=10000) > 0.06

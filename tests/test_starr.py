@@ -1,0 +1,126 @@
+"""The reconstruction after STaRR: the worked example of its specification, and the settings at which it is a static threshold."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import remask
+from remask.canvas import Canvas
+from remask.decoders.base import View
+from remask.decoders.starr import quantile, spread
+from remask.prediction import Prediction
+from remask.randomness import keyed_uniforms
+from tests.chains import PROMPTS_B, chain_b
+
+VOCABULARY = 4000
+
+
+def logits_of(confidences, candidates):
+    """(1, L, V): each position's candidate has its confidence, every other token an equal share of the rest."""
+    chances = torch.tensor(confidences, dtype=torch.float64)[:, None].clamp(min=5e-4)
+    rest = ((1 - chances) / (VOCABULARY - 1)).expand(-1, VOCABULARY).clone()
+    rest[torch.arange(len(candidates)), torch.tensor(candidates)] = chances[:, 0]
+    return rest.log().float()[None]
+
+
+def see(decoder, state, tokens, confidences, candidates):
+    canvas = Canvas.from_prompts([tokens], max_new_tokens=0, mask_id=VOCABULARY)
+    canvas = replace(canvas, given=torch.zeros_like(canvas.given))
+    logits = logits_of(confidences, candidates)
+    zero = torch.zeros(1, dtype=torch.int64)
+    view = View(canvas, Prediction.of(logits, logits, logits.argmax(-1)), canvas.masked, zero, zero, keyed_uniforms, torch.ones_like(canvas.given))
+    state = decoder.init(canvas) if state is None else state
+    edit, after = decoder.step(view, state)
+    masked = view.eligible
+    tau = decoder.threshold(decoder.temporal_signal(after), decoder.spatial_signal(after, view.prediction.raw.confidence, masked, view), after, masked)
+    return edit.write[0].nonzero()[:, 0].tolist(), after, tau[0]
+
+
+def test_the_worked_example():
+    """Section 7.12: four passes over five positions; the candidate of the last one changes at the third."""
+    mask, decoder = VOCABULARY, remask.STaRR()
+    wrote, state, tau = see(decoder, None, [mask] * 5, [0.70, 0.80, 0.55, 0.65, 0.30], [1, 2, 3, 4, 5])
+    assert wrote == [1]
+    assert tau.tolist() == pytest.approx([0.9] * 5)
+    wrote, state, tau = see(decoder, state, [mask, 2, mask, mask, mask], [0.72, 0.99, 0.60, 0.68, 0.20], [1, 2, 3, 4, 5])
+    assert wrote == [0]
+    assert tau[[0, 2, 3, 4]].tolist() == pytest.approx([0.675, 0.670833, 0.7625, 0.825], abs=1e-5)
+    wrote, state, tau = see(decoder, state, [1, 2, mask, mask, mask], [0.99, 0.99, 0.74, 0.75, 0.40], [1, 2, 3, 4, 6])
+    assert wrote == [3]
+    assert tau[2:].tolist() == pytest.approx([0.803123, 0.752849, 0.9], abs=1e-5)
+    wrote, state, tau = see(decoder, state, [1, 2, mask, 4, mask], [0.99, 0.99, 0.0, 0.99, 0.45], [1, 2, 3, 4, 6])
+    assert wrote == [4]
+    assert tau[[2, 4]].tolist() == pytest.approx([0.9, 0.7875], abs=1e-5)
+
+
+def decode(decoder, window="blocks:16,origin=canvas"):
+    return remask.decode(chain_b(), PROMPTS_B, max_new_tokens=46, decoder=remask.parse_decoder(decoder), window=remask.parse_window(window))
+
+
+@pytest.mark.parametrize(
+    ("starr", "static"),
+    [
+        ("starr:c_fast=0.8,c_slow=0.8", "threshold:0.8"),
+        ("starr:p=0", "threshold:0.9"),
+        ("starr:window=1", "threshold:0.9"),
+        ("starr:sigma=1e12,delta=1e12,min_history=1", "threshold:0.6"),
+        ("starr:reading=H2,c_fast=1,c_slow=1,tau_base=0.85", "threshold:0.85"),
+        ("starr:reading=H3", "starr"),
+        ("starr:spatial=off", "starr:spatial=off,lam=0.1"),
+    ],
+)
+def test_where_the_rule_is_another_one_exactly(starr, static):
+    a, b = decode(starr), decode(static)
+    assert torch.equal(a.forwards, b.forwards)
+    assert all(torch.equal(x, y) for x, y in zip(a.tokens, b.tokens, strict=True))
+
+
+def test_the_rule_lies_between_its_two_thresholds():
+    fast, slow, between = (int(decode(text).forwards.sum()) for text in ("threshold:0.9", "threshold:0.6", "starr"))
+    assert slow < between <= fast
+
+
+SETTINGS = [
+    *(f"starr:spatial={name}" for name in ("abs", "neg", "pos", "z", "off")),
+    "starr:temporal=false", "starr:metric=var", "starr:detrend=diff", "starr:detrend=line", "starr:norm=quantile,p=0.5", "starr:combine=max",
+    "starr:tau_max=0.97", "starr:reading=H2,c_fast=0.8,c_slow=1,p=0.5", "starr:reading=H3,fast_steps=2,slow_steps=4", "starr:neighbours=commit",
+    "starr:neighbours=one", "starr:fallback=margin", "starr:fallback=topk,at_least=2", "starr:reset_on_flip=false", "starr:carry_history=true",
+    "starr:signals=distribution,top=8",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SETTINGS)
+def test_every_switch_writes_everything_and_never_more_than_one_forward_a_token(text):
+    result = decode(text)
+    assert (result.forwards <= 46).all()
+    assert not any((row == 8).any() for row in result.tokens)
+
+
+def test_detrended_variance_of_a_steady_rise_is_nothing():
+    rise, counts = torch.tensor([0.7, 0.6, 0.5]).double(), torch.ones(3).double()
+    assert float(spread(rise, counts, "none")) == pytest.approx(0.006667, abs=1e-6)
+    assert float(spread(rise, counts, "diff")) == pytest.approx(0, abs=1e-12)
+    assert float(spread(rise, counts, "line")) == pytest.approx(0, abs=1e-12)
+    assert float(spread(torch.tensor([0.7, 0.5, 0.2]).double(), counts, "line")) > 1e-4
+
+
+def test_a_quantile_is_that_of_each_row_alone():
+    values = torch.tensor([[1.0, 2.0, 3.0, 9.0], [4.0, 5.0, 6.0, 7.0]])
+    among = torch.tensor([[True, True, True, False], [False, False, False, False]])
+    assert quantile(values, among, 0.5).tolist() == [[2.0], [0.0]]
+
+
+def test_end_of_text_keeps_the_static_threshold_when_asked():
+    mask, made = VOCABULARY, []
+    for guard in (False, True):
+        decoder, state = remask.STaRR(eos_static=guard), None
+        for _ in range(2):
+            canvas = Canvas.from_prompts([[mask] * 3], max_new_tokens=0, mask_id=mask)
+            canvas = replace(canvas, given=torch.zeros_like(canvas.given))
+            logits = logits_of([0.7, 0.7, 0.7], [1, 7, 3])
+            zero = torch.zeros(1, dtype=torch.int64)
+            view = View(canvas, Prediction.of(logits, logits, logits.argmax(-1)), canvas.masked, zero, zero, keyed_uniforms, torch.ones_like(canvas.given), (7,))
+            edit, state = decoder.step(view, decoder.init(canvas) if state is None else state)
+        made.append(edit.write[0].tolist())
+    assert made == [[True, True, True], [True, False, True]]
