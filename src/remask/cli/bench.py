@@ -54,6 +54,54 @@ def decoders(
     Console().print(table(found))
 
 
+@app.command("frontier")
+def frontier(
+    task: Annotated[str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, sudoku or sudoku4.")],
+    out: Annotated[Path, typer.Option(help="A folder for every result; an unfinished one is continued.")],
+    decoders: Annotated[str, typer.Option(help="Names with a space between them; a spec string with parameters stands for itself.")] = "threshold factor entropy_bound starr dus",
+    model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
+    valid: Annotated[int, typer.Option(help="Items that the settings are chosen on.")] = 64,
+    test: Annotated[int, typer.Option(help="Items that they are reported on.")] = 256,
+    device: Device = "cpu",
+    dtype: Dtype = "",
+    window: WindowSpec = "whole",
+    reuse: ReuseSpec = "fresh",
+    batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
+    seed: Seed = 0,
+) -> None:
+    """Accuracy against forwards: sweep every decoder on validation items, report what is best at some budget on test items."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from remask.evaluation import frontier as judge
+    from remask.evaluation import tasks
+    from remask.evaluation.frontier_page import page
+
+    names = decoders.split()
+    for spec in (spec for name in names for spec in judge.settings(name)):
+        parts(spec, window, reuse)
+    chosen = tasks.get(task)
+    swept, reported = chosen.sample(valid, seed=seed, split="valid"), chosen.sample(test, seed=seed, split="test")
+    network = open_model(model or chosen.model, device, dtype)
+    with Progress(transient=True) as progress:
+        bar = progress.add_task(task, total=None)
+        points = judge.frontier(
+            network, names, swept, reported, out, make=lambda spec: parts(spec, window, reuse), max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed,
+            report=lambda what, done: progress.update(bar, description=what, completed=done),
+        )  # fmt: skip
+    (out / "frontier.html").write_text(page(points, f"{task}: accuracy against forwards, {test} test items"), encoding="utf-8")
+    most = max([2.0, *(point.forwards for point in points)])
+    shown = Table("setting", "accuracy", "95 % interval", "forwards per row", "tokens per forward", "area", title=f"{task}, {test} test items, window {window}")
+    for name in names:
+        own = [point for point in points if point.decoder == name]
+        for place, point in enumerate(own):
+            low, high = point.interval
+            total = f"{judge.area(own, most):.3f}" if place == 0 else ""
+            shown.add_row(point.spec, f"{point.accuracy:.3f}", f"{low:.3f}-{high:.3f}", f"{point.forwards:.2f}", f"{point.tokens_per_forward:.2f}", total)
+    Console().print(shown)
+
+
 def table(found: dict[str, dict[str, Any]]) -> Any:
     """The summaries, a decoder a line."""
     from rich.table import Column, Table

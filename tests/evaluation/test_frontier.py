@@ -1,0 +1,68 @@
+"""The frontier: what is kept of a sweep, its area, paired intervals, and a run that is continued."""
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from remask import RemaskError, parse_decoder
+from remask.evaluation.frontier import SWEEPS, Point, area, chosen, difference, file_name
+from remask.evaluation.frontier_page import page
+
+
+def point(forwards, accuracy, name="a"):
+    return Point(name, f"{name}:{forwards}", accuracy, (accuracy / 2, accuracy), forwards, 1.0, "<b>text</b>")
+
+
+def test_only_settings_that_nothing_as_cheap_equals_are_kept():
+    found = {"slow": (8.0, 0.9), "fast": (2.0, 0.5), "worse": (4.0, 0.4), "tie": (4.0, 0.5), "better": (4.0, 0.7), "same": (9.0, 0.9)}
+    assert chosen(found) == ["fast", "better", "slow"]
+
+
+def test_the_area_is_the_mean_of_the_best_accuracy_over_log_budgets():
+    assert area([point(1, 1.0)], 16) == pytest.approx(1)
+    assert area([point(4, 1.0)], 16) == pytest.approx(0.5)
+    assert area([point(2, 0.4), point(8, 0.8), point(9, 0.1)], 16) == pytest.approx((0.4 * math.log(4) + 0.8 * math.log(2)) / math.log(16))
+    with pytest.raises(RemaskError, match="more than 1"):
+        area([point(1, 1.0)], 1.0)
+
+
+def test_a_paired_interval_is_narrow_where_the_items_agree():
+    right = [True] * 60 + [False] * 40
+    assert difference(right, right) == (0.0, 0.0, 0.0)
+    mean, low, high = difference([True] * 70 + [False] * 30, right)
+    assert mean == pytest.approx(0.1)
+    assert 0.03 < low < 0.1 < high < 0.17
+    with pytest.raises(RemaskError, match="same items"):
+        difference([True], [])
+
+
+def test_every_setting_of_every_sweep_parses_and_has_a_file_of_its_own():
+    specs = [spec for sweep in SWEEPS.values() for spec in sweep]
+    for spec in specs:
+        parse_decoder(spec)
+    assert len({file_name(spec) for spec in specs}) == len(specs)
+
+
+def test_the_page_draws_every_point_and_escapes_what_models_write():
+    made = page([point(1, 0.2), point(4, 0.8), point(2, 0.5, "b")], "a <title>")
+    assert made.count("<circle") == 3
+    assert "<b>text" not in made
+    assert "&lt;b&gt;text" in made
+    assert "http" not in made
+
+
+def test_a_run_is_continued_and_computes_nothing_twice(checkpoint, tmp_path):
+    command = [sys.executable, "-c", "from remask.cli import main; main()", "bench", "frontier", "sudoku4", "--model", str(checkpoint), "--out", str(tmp_path / "f")]
+    command += ["--decoders", "threshold dus:skip=2", "--valid", "3", "--test", "4", "--batch", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    first = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert first.returncode == 0, first.stderr
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "f").glob("*/*.jsonl")}
+    assert len(list((tmp_path / "f" / "valid").glob("*.jsonl"))) == len(SWEEPS["threshold"]) + 1
+    again = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert again.stdout == first.stdout
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert "<circle" in (tmp_path / "f" / "frontier.html").read_text()
