@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import sys
 
 import pytest
 import torch
@@ -23,6 +24,12 @@ def decode_b(decoder, window="whole", **more):
         ("klass", "blocks:16,origin=canvas", 433),
         ("hierarchy", "blocks:16,origin=canvas", 223),
         ("dus", "blocks:16,origin=canvas", 288),
+        ("slow_fast", "whole", 207),
+        ("credit:reset=false", "blocks:16,origin=canvas", 127),
+        ("pc:steps=23", "whole", 552),
+        ("halton:steps=23", "whole", 552),
+        ("joint_threshold:write_tau=0.5,edit_tau=0.9,check=false", "blocks:16,origin=canvas", 87),
+        ("core:steps=23,every=8,reviews=2,suspects=6", "whole", 624),
     ],
 )
 def test_forwards_on_chain_b_match_the_recorded_runs(decoder, window, forwards):
@@ -132,6 +139,12 @@ def test_the_spacing_filter_relaxes_with_the_masks_and_keeps_its_distance():
         ("entropy_bound:gamma=1e9", "threshold:0"),
         ("hierarchy:tau=0.8,low=2", "threshold:0.8,strict=true"),
         ("entropy_bound:gamma=0", "entropy"),
+        ("credit:alpha=0,tau=0.8", "threshold:0.8,strict=true"),
+        ("prophet:early=1e12,middle=1e12,late=1e12", "low_confidence"),
+        ("prophet:early=-1,middle=-1,late=-1", "threshold:0"),
+        ("pc:lam=0,alpha=1e9", "low_confidence"),
+        ("joint_threshold:write_tau=0.8,edit_tau=1", "threshold:0.8,strict=true"),
+        ("core:reviews=0", "low_confidence"),
     ],
 )
 def test_limit_cases_are_the_simpler_decoder(first, second):
@@ -208,3 +221,68 @@ def test_remdm_comes_near_the_exact_law_with_many_steps(strategy):
     """Remasking leaves the marginals of an exact denoiser: with many steps the whole law is approached, with few it is not."""
     assert total_variation(remask.ReMDM(steps=128, strategy=strategy, eta=0.02), rows=10000) < 0.04
     assert total_variation(remask.ReMDM(steps=2, strategy=strategy, eta=0.02), rows=10000) > 0.06
+
+
+def corrupted(count=5):
+    """A canvas whose written tokens all come from the chain's likeliest continuation, but for `count` of them; and which."""
+    best = remask.decode(chain_b(), [[6, 5]], max_new_tokens=46, decoder=remask.LowConfidence()).tokens[0]
+    places = torch.arange(6, 46, 40 // count)
+    wrong = best.clone()
+    wrong[places] = (wrong[places] + 3) % 8
+    return best, wrong, places
+
+
+@pytest.mark.parametrize("text", ["joint_threshold:write_tau=0.9,edit_tau=0.9", "joint_threshold:write_tau=0.9,edit_tau=0.9,remask=true"])
+def test_editing_mends_what_does_not_fit(text):
+    """Wrong tokens written behind the decoder's back are put right; without edits they stay."""
+    best, wrong, places = corrupted()
+
+    def finish(decoder):
+        canvas = remask.Canvas.from_prompts([[6, 5]], max_new_tokens=46, mask_id=8)
+        tokens = wrong.clone()
+        tokens[-1] = 8
+        *_, last = remask.denoise(chain_b(), remask.Canvas(tokens[None], canvas.given, canvas.real, 8), decoder=decoder)
+        return last.canvas.tokens[0]
+
+    mended, kept = finish(remask.parse_decoder(text)), finish(remask.Threshold())
+    assert (mended[places] == best[places]).all()
+    assert (kept[places] == wrong[places]).all()
+
+
+def test_core_masks_suspects_jointly_and_only_the_worst_stay_masked():
+    canvas = remask.Canvas.from_prompts([[6, 5]], max_new_tokens=46, mask_id=8)
+    steps = list(remask.denoise(chain_b(), canvas, decoder=remask.CoRe(every=10, suspects=4, remask=1, reviews=2)))
+    asked = [k for k, seen in enumerate(steps) if seen.edit.remask.any()]
+    assert asked == [9, 20]
+    for k in asked:
+        suspects = steps[k].edit.remask[0]
+        assert int(suspects.sum()) == 4
+        assert int((steps[k + 1].canvas.tokens[0] == 8)[suspects].sum()) == 1
+        back = suspects & steps[k + 1].edit.write[0]
+        assert torch.equal(steps[k + 1].canvas.tokens[0][back], steps[k - 1].canvas.tokens[0][back])
+    assert len(steps) == 46 + 2 + 2
+
+
+def test_halton_falls_into_the_widest_gap():
+    canvas = remask.Canvas.from_prompts([[2]], max_new_tokens=8, mask_id=8)
+    places = [int(seen.edit.write[0].nonzero()[0, 0]) - 1 for seen in remask.denoise(chain_b(), canvas, decoder=remask.Halton())]
+    assert places == [0, 4, 2, 6, 1, 5, 3, 7]
+
+
+def test_prophet_writes_all_when_two_thirds_are_written(monkeypatch):
+    """The recorded run changes its gap at 2/3 of the canvas, the published code at 0.67, which here is one token later."""
+    assert decode_b("prophet:of=canvas").forwards.tolist() == [32] * 24
+    monkeypatch.setattr(sys.modules["remask.decoders.prophet"], "PHASES", (1 / 3, 2 / 3))
+    assert int(decode_b("prophet:of=canvas").forwards.sum()) == 744
+
+
+def test_prophet_looks_at_the_answer_only():
+    """A row whose end is sure and whose middle is open: a gap between the two means is enough for the end alone."""
+    row = [0, 8, 0, 8, 2, 8, 8]
+    best = chain_b().logits(torch.tensor([row]))[0].topk(2).values
+    gap = (best[:, 0] - best[:, 1])[[1, 3, 5, 6]]
+    needed = float((gap.mean() + gap[2:].mean()) / 2)
+    assert gap[2:].mean() > gap.mean()
+    every = f"early={needed},middle={needed},late={needed}"
+    assert int(remask.decode(chain_b(), [row], decoder=remask.parse_decoder(f"prophet:{every},answer=tail,width=2")).forwards) == 1
+    assert int(remask.decode(chain_b(), [row], decoder=remask.parse_decoder(f"prophet:{every}")).forwards) > 1

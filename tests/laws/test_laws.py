@@ -10,7 +10,7 @@ from remask.spec import WINDOWS
 from tests.chains import chain_b
 
 DECODER_SPECS = [
-    *(name for name in remask.decoders() if name != "spaced"),
+    *(name for name in remask.decoders() if name not in ("spaced", "joint_threshold")),
     "low_confidence:steps=6",
     "random:steps=6",
     "origin:steps=6",
@@ -24,6 +24,13 @@ DECODER_SPECS = [
     "remdm:steps=9,strategy=conf",
     "remdm:steps=9,strategy=loop,eta=0.1",
     "p2:steps=7",
+    "core:every=2,suspects=3",
+    "joint_threshold:write_tau=0.5,edit_tau=0.6",
+    "joint_threshold:write_tau=0.4,edit_tau=0.5,remask=true",
+    "prophet:early=2,middle=2,late=1,answer=tail",
+    "slow_fast:slow_steps=2,slow_tau=2",
+    "credit:reset=false",
+    "halton:base=3,steps=6",
     "starr:signals=distribution,top=4",
     "starr:reading=H3,fast_steps=2,slow_steps=3,neighbours=commit",
 ]

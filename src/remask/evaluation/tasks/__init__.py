@@ -1,6 +1,7 @@
 """Tasks with exact answers: `get("wordmath").sample(10, split="test")`."""
 
 from remask.errors import RemaskError
+from remask.evaluation.tasks.addition import Addition
 from remask.evaluation.tasks.base import Item, Split, Task, split_of
 from remask.evaluation.tasks.fiction import Fiction
 from remask.evaluation.tasks.gsm_aug import GsmAug
@@ -12,6 +13,7 @@ TASKS: dict[str, Task] = {
     "gsm_aug": GsmAug(),
     "fiction": Fiction(),
     "fiction_infill": Fiction(gap=8, max_new_tokens=16),
+    "addition": Addition(),
     "sudoku": Sudoku(),
     "sudoku4": Sudoku(box=2, model="sudoku4"),
 }

@@ -1,0 +1,66 @@
+"""Prophet (arXiv 2508.19982): once the model is sure of its answer, everything is written at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from remask.canvas import Canvas, Edit
+from remask.decoders.base import Decoder, View
+from remask.decoders.select import top
+from remask.errors import RemaskError
+
+GAPS = (7.5, 5.0, 2.5)
+PHASES = (0.33, 0.67)
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """unknown: (B,) int64, positions to be written.  length: (B,) int64, positions in all."""
+
+    unknown: Tensor
+    length: Tensor
+
+
+@dataclass(frozen=True)
+class Prophet(Decoder):
+    """One token per forward, best first, until the mean gap between the two best logits reaches `gaps` of the progress: then all.
+
+    answer: the reference looks at 5 positions from a known place of the answer; here, `tail`, the last `width` eligible
+    positions before the end, or `span`, every eligible one (for open text; SchED, arXiv 2512.02892, in its spirit).
+    early, middle, late: gaps at progress below 0.33, below 0.67, and after; progress = share of the `of` positions written.
+    """
+
+    early: float = GAPS[0]
+    middle: float = GAPS[1]
+    late: float = GAPS[2]
+    answer: Literal["span", "tail"] = "span"
+    width: int = 5
+    of: Literal["unknown", "canvas"] = "unknown"
+    mask_candidates: bool = False
+
+    def __post_init__(self) -> None:
+        if self.answer not in ("span", "tail") or self.of not in ("unknown", "canvas"):
+            raise RemaskError(f"answer is {self.answer!r}, of is {self.of!r}; answer must be span or tail, of must be unknown or canvas")
+        if self.width < 1:
+            raise RemaskError(f"width is {self.width}; it must be 1 or more")
+
+    def init(self, canvas: Canvas) -> Start:
+        return Start(canvas.masked.sum(1), canvas.real.sum(1))
+
+    def step(self, view: View, state: Start) -> tuple[Edit, Start]:
+        left = view.canvas.masked.sum(1)
+        whole = state.unknown if self.of == "unknown" else state.length
+        progress = 1 - left / whole.clamp(min=1)
+        needed = torch.where(progress < PHASES[0], self.early, torch.where(progress < PHASES[1], self.middle, self.late))
+        best = view.prediction.raw.logits.topk(2, -1).values.double()
+        gap = (best[..., 0] - best[..., 1]).nan_to_num(posinf=1e9).clamp(max=1e9)
+        asked = view.eligible
+        if self.answer == "tail":
+            asked = asked & (asked.flip(1).cumsum(1).flip(1) <= self.width)
+        mean = (gap * asked).sum(1) / asked.sum(1).clamp(min=1)
+        sure = view.eligible & (mean >= needed)[:, None]
+        return Edit(sure | top(view.prediction.raw.confidence, view.eligible, 1), view.prediction.candidates), state
