@@ -215,3 +215,20 @@ def test_the_held_out_source_problems_are_never_trained_on():
     valid = tasks.get("gsm_aug").sample(300, split="valid")
     assert not trained & {item.prompt for item in valid}
     assert not {item.prompt for item in tasks.get("gsm_aug").sample(2000, templates="new")} & trained
+
+
+def test_sums_have_the_runs_of_their_stratum_and_stay_in_their_split():
+    from remask.evaluation.tasks.addition import STRATA, canonical, longest_run
+    from remask.evaluation.tasks.base import split_of
+
+    for stratum, (low, high) in STRATA.items():
+        for item in tasks.get("addition").sample(20, split="valid", stratum=stratum):
+            a, b = item.prompt.rstrip("=").split("+")
+            assert low <= longest_run(a, b) <= high
+            assert split_of(canonical(b, a)) == "valid"
+            assert int(item.answer) == int(a) + int(b)
+            assert item.check(" ".join(item.answer))
+            assert not item.check(item.answer[:-1] + str((int(item.answer[-1]) + 1) % 10))
+    assert [item.stratum for item in tasks.get("addition").sample(4)] == ["short", "medium", "long", "short"]
+    with pytest.raises(RemaskError, match="short, medium, long"):
+        tasks.get("addition").sample(1, stratum="huge")

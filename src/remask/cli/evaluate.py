@@ -12,11 +12,11 @@ from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, Wind
 
 
 def run(
-    task: Annotated[str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, sudoku or sudoku4.")],
+    task: Annotated[str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, addition, sudoku or sudoku4.")],
     model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
     n: Annotated[int, typer.Option("-n", help="Items.")] = 100,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
-    stratum: Annotated[str, typer.Option(help="Of Sudoku: singles, harder or sparse.")] = "",
+    stratum: Annotated[str, typer.Option(help="Of sudoku: singles, harder or sparse; of addition: short, medium or long.")] = "",
     device: Device = "cpu",
     dtype: Dtype = "",
     decoder: DecoderSpec = "low_confidence",

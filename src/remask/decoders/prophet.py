@@ -54,7 +54,7 @@ class Prophet(Decoder):
     def step(self, view: View, state: Start) -> tuple[Edit, Start]:
         left = view.canvas.masked.sum(1)
         whole = state.unknown if self.of == "unknown" else state.length
-        progress = 1 - left / whole.clamp(min=1)
+        progress = (whole - left).double() / whole.clamp(min=1)
         needed = torch.where(progress < PHASES[0], self.early, torch.where(progress < PHASES[1], self.middle, self.late))
         best = view.prediction.raw.logits.topk(2, -1).values.double()
         gap = (best[..., 0] - best[..., 1]).nan_to_num(posinf=1e9).clamp(max=1e9)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from remask.canvas import Canvas
 from remask.errors import RemaskError
+from remask.models.store import Chosen, Memory, Store
 
 
 class Denoiser(Protocol):
@@ -24,7 +25,7 @@ class Denoiser(Protocol):
     evaluations: int
 
     def forward(self, canvas: Canvas, active: Tensor | None = None, store: Any = None) -> tuple[Tensor, Any]:
-        """Hidden states (B, L, D)."""
+        """Hidden states (B, L, D); with `active`, those positions anew and the others from the store."""
         ...
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -51,15 +52,31 @@ class Network(nn.Module):
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
-    def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None) -> Tensor:
-        """(B, L) tokens and their reality (None: all) -> (B, L, D), aligned with the positions they predict."""
+    def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
+        """(B, L) tokens and their reality (None: all) -> (B, L, D), aligned with the positions they predict.
+
+        With a memory: (B, M, D) of its chosen positions, each where it was computed; `aligned` is then the caller's business.
+        """
         raise NotImplementedError
+
+    def aligned(self, hidden: Tensor) -> Tensor:
+        """(B, L, D) as computed -> aligned with the positions they predict."""
+        return hidden
 
     def head(self, hidden: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, canvas: Canvas, active: Tensor | None = None, store: Any = None) -> tuple[Tensor, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self.hidden(canvas.tokens, canvas.real), store
+    def forward(self, canvas: Canvas, active: Tensor | None = None, store: Store | None = None) -> tuple[Tensor, Store | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """(B, L, D), aligned. With `active` (B, L): only those positions are computed, over the keys and values of `store` at the others.
+
+        The first call with `active` has no store and computes every real position; each returns the store that the next one takes.
+        """
+        if active is None:
+            return self.hidden(canvas.tokens, canvas.real), None
+        memory = Memory(None if store is None else Chosen.of(active), store)
+        made = self.hidden(canvas.tokens, canvas.real, memory=memory)
+        store = memory.finish(made)
+        return self.aligned(store.hidden), store
 
     @torch.inference_mode()
     def logits(self, tokens: Tensor, attention_mask: Tensor | None = None, sigma: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from remask.errors import RemaskError
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network
+from remask.models.store import LayerMemory, Memory
 
 
 class Attention(nn.Module):
@@ -26,10 +27,12 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, self.key_heads * head_width)
         self.o_proj = nn.Linear(self.heads * head_width, width, bias=False)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None, memory: LayerMemory | None = None) -> Tensor:
         query = rotate(heads(self.q_proj(x), self.heads), *angles)
-        key = rotate(heads(self.k_proj(x), self.key_heads), *angles)
-        return self.o_proj(attend(query, key, heads(self.v_proj(x), self.key_heads), real))
+        key, value = rotate(heads(self.k_proj(x), self.key_heads), *angles), heads(self.v_proj(x), self.key_heads)
+        if memory is not None:
+            key, value = memory.exchange(key, value)
+        return self.o_proj(attend(query, key, value, real))
 
 
 class FeedForward(nn.Module):
@@ -55,8 +58,8 @@ class Layer(nn.Module):
         self.input_layernorm = RMSNorm(config["hidden_size"], config["rms_norm_eps"])
         self.post_attention_layernorm = RMSNorm(config["hidden_size"], config["rms_norm_eps"])
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), angles, real)
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None, memory: LayerMemory | None = None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), angles, real, memory)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -85,14 +88,20 @@ class Dream(Network):
         self.model = nn.ModuleDict(parts)
         self.lm_head = None if config.get("tie_word_embeddings") else nn.Linear(config["hidden_size"], self.vocab_size, bias=False)
 
-    def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None) -> Tensor:
-        x = self.model["embed_tokens"](tokens)
+    def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         place, seen = placed(tokens, real)
+        if memory is not None:
+            tokens, place = memory.take(tokens), memory.take(place)
+        x = self.model["embed_tokens"](tokens)
         angles = rotary(place, self.head_width, self.theta)
-        for layer in self.model["layers"]:  # pyright: ignore[reportGeneralTypeIssues]
-            x = layer(x, angles, seen)
+        for number, layer in enumerate(self.model["layers"]):  # pyright: ignore[reportArgumentType]
+            x = layer(x, angles, seen, None if memory is None else memory.layer(number))
         x = self.model["norm"](x)
-        return torch.cat([x[:, :1], x[:, :-1]], dim=1)
+        return x if memory is not None else self.aligned(x)
+
+    def aligned(self, hidden: Tensor) -> Tensor:
+        """(B, L, D) one place to the right: the state at a position predicts the next one."""
+        return torch.cat([hidden[:, :1], hidden[:, :-1]], dim=1)
 
     def head(self, hidden: Tensor) -> Tensor:
         weight = self.model["embed_tokens"].weight if self.lm_head is None else self.lm_head.weight

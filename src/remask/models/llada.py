@@ -11,6 +11,7 @@ from torch.nn import functional
 from remask.errors import RemaskError
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network
+from remask.models.store import LayerMemory, Memory
 
 
 class Block(nn.Module):
@@ -32,12 +33,14 @@ class Block(nn.Module):
         self.up_proj = nn.Linear(width, inner, bias=bias)
         self.ff_out = nn.Linear(inner, width, bias=bias)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, real: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, real: Tensor | None, memory: LayerMemory | None = None) -> Tensor:
         n = self.attn_norm(x)
-        query, key = heads(self.q_proj(n), self.heads), heads(self.k_proj(n), self.key_heads)
+        query, key, value = heads(self.q_proj(n), self.heads), heads(self.k_proj(n), self.key_heads), heads(self.v_proj(n), self.key_heads)
         if angles is not None:
             query, key = rotate(query, *angles), rotate(key, *angles)
-        x = x + self.attn_out(attend(query, key, heads(self.v_proj(n), self.key_heads), real))
+        if memory is not None:
+            key, value = memory.exchange(key, value)
+        x = x + self.attn_out(attend(query, key, value, real))
         n = self.ff_norm(x)
         return x + self.ff_out(functional.silu(self.ff_proj(n)) * self.up_proj(n))
 
@@ -68,14 +71,16 @@ class LLaDA(Network):
     def parts(self) -> Any:
         return self.model["transformer"]
 
-    def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None) -> Tensor:
-        x = self.parts["wte"](tokens)
+    def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         place, seen = placed(tokens, real)
+        if memory is not None:
+            tokens, place = memory.take(tokens), memory.take(place)
+        x = self.parts["wte"](tokens)
         angles = rotary(place, self.head_width, self.theta) if self.rope else None
         if angles is None:
             x = x + self.parts["wpe"](place)
-        for block in self.parts["blocks"]:
-            x = block(x, angles, seen)
+        for number, block in enumerate(self.parts["blocks"]):
+            x = block(x, angles, seen, None if memory is None else memory.layer(number))
         return self.parts["ln_f"](x)
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from remask.errors import RemaskError
 from remask.models.attention import attend, heads, placed, rotary, rotate
 from remask.models.base import Network
+from remask.models.store import LayerMemory, Memory
 from remask.schedules import log_linear_noise
 
 FEATURES = 256
@@ -92,12 +93,15 @@ class Block(nn.Module):
         shift, scale, gate, shift2, scale2, gate2 = self.adaLN_modulation(c).float().chunk(6, dim=-1)
         return Condition.of(self.norm1, shift, scale, gate), Condition.of(self.norm2, shift2, scale2, gate2)
 
-    def forward(self, x: Tensor, conditions: tuple[Condition, Condition], angles: tuple[Tensor, Tensor], real: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, conditions: tuple[Condition, Condition], angles: tuple[Tensor, Tensor], real: Tensor | None, memory: LayerMemory | None = None) -> Tensor:
         mixing, thinking = conditions
         assert mixing.gate is not None
         assert thinking.gate is not None
         query, key, value = (heads(part, self.count) for part in self.attn_qkv(mixing.normalise(x)).chunk(3, dim=-1))
-        mixed = self.attn_out(attend(rotate(query, *angles), rotate(key, *angles), value, real))
+        key = rotate(key, *angles)
+        if memory is not None:
+            key, value = memory.exchange(key, value)
+        mixed = self.attn_out(attend(rotate(query, *angles), key, value, real))
         x = x + mixing.gate.to(x.dtype) * mixed
         return x + thinking.gate.to(x.dtype) * self.mlp(thinking.normalise(x))
 
@@ -147,14 +151,16 @@ class MDLM(Network):
     def parts(self) -> Any:
         return self.backbone
 
-    def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None) -> Tensor:
+    def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         """sigma: (B,) noise level, read only if time-conditioned; None is the level of the row's masked share."""
         place, seen = placed(tokens, real)
-        angles = rotary(place, self.head_width, 10000.0)
         blocks, last = self._conditions(tokens, real, sigma)
+        if memory is not None:
+            tokens, place = memory.take(tokens), memory.take(place)
+        angles = rotary(place, self.head_width, 10000.0)
         x = self.parts["vocab_embed"].embedding[tokens]
-        for block, conditions in zip(self.parts["blocks"], blocks, strict=True):
-            x = block(x, conditions, angles, seen)
+        for number, (block, conditions) in enumerate(zip(self.parts["blocks"], blocks, strict=True)):
+            x = block(x, conditions, angles, seen, None if memory is None else memory.layer(number))
         return last.normalise(x)
 
     def head(self, hidden: Tensor) -> Tensor:
