@@ -36,7 +36,7 @@ from remask.denoise import Decoded, Step, decode, denoise
 from remask.errors import RemaskError
 from remask.generate import Completion, generate
 from remask.models import load
-from remask.reuse import REUSES, Fresh, Unchanged
+from remask.reuse import REUSES, Delayed, Dual, Fresh, Prefix, SureLock, Unchanged, Vicinity
 from remask.shapers import Suppress, Temperature, TopK, TopP
 from remask.spec import WINDOWS, parse_decoder, parse_reuse, parse_window, spec
 from remask.windows import Blocks, Whole
@@ -70,6 +70,8 @@ __all__ = [
     "Completion",
     "Credit",
     "Decoded",
+    "Delayed",
+    "Dual",
     "Edit",
     "Entropy",
     "EntropyBound",
@@ -84,6 +86,7 @@ __all__ = [
     "LowConfidence",
     "MaskgitPlus",
     "Origin",
+    "Prefix",
     "Prophet",
     "Random",
     "ReMDM",
@@ -94,12 +97,14 @@ __all__ = [
     "Spaced",
     "Step",
     "Suppress",
+    "SureLock",
     "Temperature",
     "Threshold",
     "TopK",
     "TopKMargin",
     "TopP",
     "Unchanged",
+    "Vicinity",
     "Whole",
     "decode",
     "decoders",

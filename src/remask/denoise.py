@@ -4,36 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.compute import Kept, Model, chosen_positions, head_of, whole_rows
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import LowConfidence
 from remask.errors import RemaskError
 from remask.prediction import Prediction
 from remask.randomness import PROPOSAL, Uniforms, draw, keyed_uniforms
-from remask.reuse.base import Reuse
+from remask.reuse.base import Pass, Reuse, Scene
 from remask.reuse.fresh import Fresh
 from remask.shapers import Shaper
 from remask.windows import Blocks, Whole, Window
-
-
-class Model(Protocol):
-    """What the loop needs of a network: see remask.models.base.Denoiser for the rest."""
-
-    @property
-    def mask_id(self) -> int: ...
-    @property
-    def eos_ids(self) -> tuple[int, ...]: ...
-    @property
-    def max_length(self) -> int | None: ...
-    @property
-    def evaluations(self) -> int: ...
-    def forward(self, canvas: Canvas, active: Tensor | None = None, store: Any = None) -> tuple[Tensor, Any]: ...
-    def head(self, hidden: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +51,12 @@ class State:
     touched: Tensor
     decoder: Any
     window: Any
-    logits: Tensor | None = None
+    reuse: Any
+    kept: Kept = Kept()
+
+    def fork(self) -> State:
+        """The same, to be stepped on its own: a pass writes into what was stored."""
+        return replace(self, kept=self.kept.fork())
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,20 +76,24 @@ def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
     """The state before the first step; a row with nothing to write is done."""
     zero = torch.zeros_like(seeds)
     done = ~canvas.masked.any(1)
-    return State(canvas, seeds, zero, done, zero, zero, canvas.real, plan.decoder.init(canvas), plan.window.init(canvas))
+    return State(canvas, seeds, zero, done, zero, zero, canvas.real, plan.decoder.init(canvas), plan.window.init(canvas), plan.reuse.init(canvas))
 
 
 def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     """One pass: eligible -> active -> network -> prediction -> edit -> canvas. Rows that are done do not move."""
     running = ~state.done[:, None]
     eligible = plan.window.eligible(state.canvas, state.window) & running
-    active = plan.reuse.active(state.canvas, state.touched) & running
-    logits = compute(model, state, active)
-    prediction = predict(model, plan, state, logits)
     span = plan.window.span(state.canvas, state.window) & running
+    scene = Scene(state.canvas, span, state.touched, state.step)
+    active = (plan.reuse.active(scene, state.reuse) | state.touched) & state.canvas.real & running
+    kept, computed = compute(model, state, active, plan)
+    assert kept.logits is not None
+    prediction = predict(plan, state, kept.logits)
     view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms, span, model.eos_ids)
     edit, memory = plan.decoder.step(view, state.decoder)
     edit = edit.within(running & ~state.canvas.given)
+    if (protected := plan.reuse.protected(state.reuse)) is not None:
+        edit = edit.within(~protected)
     canvas = edit.apply(state.canvas)
     done = state.done | ~canvas.masked.any(1)
     if (pending := plan.decoder.pending(memory)) is not None:
@@ -110,38 +105,26 @@ def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
         canvas=canvas,
         step=state.step + running[:, 0],
         done=done,
-        forwards=state.forwards + active.any(1) * model.evaluations,
-        positions=state.positions + active.sum(1) * model.evaluations,
+        forwards=state.forwards + computed.any(1) * model.evaluations,
+        positions=state.positions + computed.sum(1) * model.evaluations,
         touched=torch.where(active, False, state.touched) | edit.touched,
         decoder=memory,
-        logits=logits,
+        reuse=plan.reuse.observe(scene, Pass(active, prediction.raw, state.kept.logits, edit, canvas), state.reuse),
+        kept=kept,
     )
-    return state, Step(canvas, prediction, edit, active, done, state.forwards, state.positions)
+    return state, Step(canvas, prediction, edit, computed, done, state.forwards, state.positions)
 
 
-def compute(model: Model, state: State, active: Tensor) -> Tensor:
-    """Raw logits (B, L, V): new for rows with an active position, the last ones for the others."""
-    rows = active.any(1)
-    if not bool(rows.any()):
-        assert state.logits is not None
-        return state.logits
-    hidden, _ = model.forward(state.canvas.rows(rows))
-    fresh = model.head(hidden)
-    if bool((fresh.isnan().any(-1) & state.canvas.real[rows]).any()):
-        bad = rows.nonzero()[:, 0][(fresh.isnan().any(-1) & state.canvas.real[rows]).any(1)].tolist()
-        number = int(state.step[bad[0]])
-        raise RemaskError(f"NaN logits at step {number} in rows {bad}; check the checkpoint, or load it with dtype=float32")
-    if state.logits is None and bool(rows.all()):
-        return fresh
-    stored = torch.zeros(*state.canvas.shape, fresh.shape[-1], device=fresh.device) if state.logits is None else state.logits.clone()
-    stored[rows] = fresh
-    return stored
+def compute(model: Model, state: State, active: Tensor, plan: Plan) -> tuple[Kept, Tensor]:
+    """What is kept after a pass over the active (B, L) positions, and what was computed for it, (B, L) bool."""
+    head = head_of(model, plan.decoder.mask_candidates)
+    if not plan.reuse.stores:
+        return whole_rows(model, state.canvas, state.kept, active, state.step, head)
+    return chosen_positions(model, state.canvas, state.kept.only(~state.done), active, state.step, head, plan.reuse.lone)
 
 
-def predict(model: Model, plan: Plan, state: State, logits: Tensor) -> Prediction:
-    """The belief and one candidate per position. Unless the decoder asks for parity, the mask is never one."""
-    if not plan.decoder.mask_candidates:
-        logits = logits.index_fill(-1, torch.tensor([model.mask_id], device=logits.device), float("-inf"))
+def predict(plan: Plan, state: State, logits: Tensor) -> Prediction:
+    """The belief and one candidate per position."""
     shaped = logits
     for shaper in plan.shapers:
         shaped = shaper(shaped)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from remask.decoders import DECODERS, Decoder
 from remask.errors import RemaskError
-from remask.reuse import REUSES, Fresh, Reuse, Unchanged
+from remask.reuse import REUSES, Reuse
 from remask.windows import Blocks, Whole, Window
 
 WINDOWS: dict[str, type[Window]] = {"whole": Whole, "blocks": Blocks}
@@ -123,4 +123,4 @@ def _write(value: object) -> str:
     return f"({spec(value)})" if dataclasses.is_dataclass(value) else str(value)
 
 
-__all__ = ["WINDOWS", "Fresh", "Unchanged", "parse_decoder", "parse_reuse", "parse_window", "spec"]
+__all__ = ["WINDOWS", "parse_decoder", "parse_reuse", "parse_window", "spec"]

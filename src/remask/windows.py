@@ -42,10 +42,12 @@ class Blocks:
     """Semi-autoregressive blocks (LLaDA, arXiv 2502.09992): each row's own first unfinished block.
 
     Blocks count from the row's first unknown position (`origin="prompt"`) or from index 0 (`origin="canvas"`).
+    lead: in a block that holds nothing but masks only the first position may be written (Fast-dLLM's Dream, for parity).
     """
 
     length: int = 32
     origin: Literal["prompt", "canvas"] = "prompt"
+    lead: bool = False
 
     def __post_init__(self) -> None:
         if self.length < 1:
@@ -62,7 +64,12 @@ class Blocks:
         return position.div(self.length, rounding_mode="floor")
 
     def eligible(self, canvas: Canvas, state: Tensor) -> Tensor:
-        return canvas.masked & self.span(canvas, state)
+        span = self.span(canvas, state)
+        eligible = canvas.masked & span
+        if not self.lead:
+            return eligible
+        untouched = (eligible == span).all(1, keepdim=True)
+        return eligible & (~untouched | (eligible.cumsum(1) == 1))
 
     def span(self, canvas: Canvas, state: Tensor) -> Tensor:
         beyond = state.max() + 1

@@ -16,6 +16,7 @@ class Denoiser(Protocol):
     """A masked diffusion language model, position-aligned.
 
     mask_id, eos_ids, max_length, vocab_size (columns of the logits); evaluations: what one forward counts.
+    shift: 1 if the state at a position predicts the next one (Dream), else 0.
     """
 
     mask_id: int
@@ -23,9 +24,14 @@ class Denoiser(Protocol):
     max_length: int | None
     vocab_size: int
     evaluations: int
+    shift: int
 
-    def forward(self, canvas: Canvas, active: Tensor | None = None, store: Any = None) -> tuple[Tensor, Any]:
-        """Hidden states (B, L, D); with `active`, those positions anew and the others from the store."""
+    def forward(self, canvas: Canvas, chosen: Chosen | None = None, store: Any = None) -> tuple[Tensor, Any]:
+        """Hidden states (B, L, D), aligned with the positions they predict.
+
+        With `chosen` (B, M): those of the chosen positions, (B, M, D), the one at i predicting i + shift, over the keys and values of
+        `store` at the others; returned with the store for the next pass. The first such pass has no store and chooses every position.
+        """
         ...
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -37,6 +43,7 @@ class Network(nn.Module):
     """The base of the families: from tokens to logits, with `hidden` and `head` left to them."""
 
     evaluations = 1
+    shift = 0
 
     def __init__(self, *, mask_id: int, eos_ids: tuple[int, ...], max_length: int | None, vocab_size: int) -> None:
         super().__init__()
@@ -55,28 +62,19 @@ class Network(nn.Module):
     def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         """(B, L) tokens and their reality (None: all) -> (B, L, D), aligned with the positions they predict.
 
-        With a memory: (B, M, D) of its chosen positions, each where it was computed; `aligned` is then the caller's business.
+        With a memory: (B, M, D) of its chosen positions, each where it was computed.
         """
         raise NotImplementedError
-
-    def aligned(self, hidden: Tensor) -> Tensor:
-        """(B, L, D) as computed -> aligned with the positions they predict."""
-        return hidden
 
     def head(self, hidden: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def forward(self, canvas: Canvas, active: Tensor | None = None, store: Store | None = None) -> tuple[Tensor, Store | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """(B, L, D), aligned. With `active` (B, L): only those positions are computed, over the keys and values of `store` at the others.
-
-        The first call with `active` has no store and computes every real position; each returns the store that the next one takes.
-        """
-        if active is None:
+    def forward(self, canvas: Canvas, chosen: Chosen | None = None, store: Store | None = None) -> tuple[Tensor, Store | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """See Denoiser.forward."""
+        if chosen is None:
             return self.hidden(canvas.tokens, canvas.real), None
-        memory = Memory(None if store is None else Chosen.of(active), store)
-        made = self.hidden(canvas.tokens, canvas.real, memory=memory)
-        store = memory.finish(made)
-        return self.aligned(store.hidden), store
+        memory = Memory(chosen, store)
+        return self.hidden(canvas.tokens, canvas.real, memory=memory), memory.store
 
     @torch.inference_mode()
     def logits(self, tokens: Tensor, attention_mask: Tensor | None = None, sigma: Tensor | None = None) -> Tensor:

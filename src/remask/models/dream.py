@@ -12,7 +12,7 @@ from torch.nn import functional
 from remask.errors import RemaskError
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network
-from remask.models.store import LayerMemory, Memory
+from remask.models.store import Memory
 
 
 class Attention(nn.Module):
@@ -27,7 +27,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, self.key_heads * head_width)
         self.o_proj = nn.Linear(self.heads * head_width, width, bias=False)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None, memory: LayerMemory | None = None) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None, memory: Memory | None = None) -> Tensor:
         query = rotate(heads(self.q_proj(x), self.heads), *angles)
         key, value = rotate(heads(self.k_proj(x), self.key_heads), *angles), heads(self.v_proj(x), self.key_heads)
         if memory is not None:
@@ -58,13 +58,15 @@ class Layer(nn.Module):
         self.input_layernorm = RMSNorm(config["hidden_size"], config["rms_norm_eps"])
         self.post_attention_layernorm = RMSNorm(config["hidden_size"], config["rms_norm_eps"])
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None, memory: LayerMemory | None = None) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None, memory: Memory | None = None) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), angles, real, memory)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
 class Dream(Network):
     """The hidden states are moved one place right, so that logits are aligned with the positions they predict."""
+
+    shift = 1
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "rms_norm_eps", "rope_theta", "mask_token_id")
@@ -94,14 +96,10 @@ class Dream(Network):
             tokens, place = memory.take(tokens), memory.take(place)
         x = self.model["embed_tokens"](tokens)
         angles = rotary(place, self.head_width, self.theta)
-        for number, layer in enumerate(self.model["layers"]):  # pyright: ignore[reportArgumentType]
-            x = layer(x, angles, seen, None if memory is None else memory.layer(number))
+        for layer in self.model["layers"]:  # pyright: ignore[reportGeneralTypeIssues]
+            x = layer(x, angles, seen, memory)
         x = self.model["norm"](x)
-        return x if memory is not None else self.aligned(x)
-
-    def aligned(self, hidden: Tensor) -> Tensor:
-        """(B, L, D) one place to the right: the state at a position predicts the next one."""
-        return torch.cat([hidden[:, :1], hidden[:, :-1]], dim=1)
+        return x if memory is not None else torch.cat([x[:, :1], x[:, :-1]], dim=1)
 
     def head(self, hidden: Tensor) -> Tensor:
         weight = self.model["embed_tokens"].weight if self.lm_head is None else self.lm_head.weight

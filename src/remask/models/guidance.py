@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,29 @@ from torch import Tensor
 
 from remask.canvas import Canvas
 from remask.errors import RemaskError
+from remask.models.store import Chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Both:
+    """What the seeing and the blind branch keep: one set of chosen positions serves both."""
+
+    seen: Any
+    unseen: Any
+
+    @property
+    def nbytes(self) -> int:
+        return self.seen.nbytes + self.unseen.nbytes
+
+    def rows(self, index: Tensor) -> Both:
+        return Both(self.seen.rows(index), self.unseen.rows(index))
+
+    def put(self, index: Tensor, part: Both) -> None:
+        self.seen.put(index, part.seen)
+        self.unseen.put(index, part.unseen)
+
+    def copy(self) -> Both:
+        return Both(self.seen.copy(), self.unseen.copy())
 
 
 class Guided:
@@ -30,12 +53,16 @@ class Guided:
     def device(self) -> torch.device | None:
         return getattr(self.model, "device", None)
 
-    def forward(self, canvas: Canvas, active: Tensor | None = None, store: Any = None) -> tuple[Tensor, Any]:
-        """Both hidden states side by side, (B, L, 2 D)."""
+    @property
+    def shift(self) -> int:
+        return self.model.shift
+
+    def forward(self, canvas: Canvas, chosen: Chosen | None = None, store: Both | None = None) -> tuple[Tensor, Both]:
+        """Both hidden states side by side, (B, L, 2 D), or (B, M, 2 D) of the chosen positions."""
         blind = replace(canvas, tokens=torch.where(canvas.given, self.mask_id, canvas.tokens))
-        seen, store = self.model.forward(canvas, active, store)
-        unseen, _ = self.model.forward(blind)
-        return torch.cat([seen, unseen], dim=-1), store
+        seen, kept = self.model.forward(canvas, chosen, None if store is None else store.seen)
+        unseen, other = self.model.forward(blind, chosen, None if store is None else store.unseen)
+        return torch.cat([seen, unseen], dim=-1), Both(kept, other)
 
     def head(self, hidden: Tensor) -> Tensor:
         """(B, L, 2 D) -> guided logits (B, L, V) float32."""

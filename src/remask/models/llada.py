@@ -11,7 +11,7 @@ from torch.nn import functional
 from remask.errors import RemaskError
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network
-from remask.models.store import LayerMemory, Memory
+from remask.models.store import Memory
 
 
 class Block(nn.Module):
@@ -33,7 +33,7 @@ class Block(nn.Module):
         self.up_proj = nn.Linear(width, inner, bias=bias)
         self.ff_out = nn.Linear(inner, width, bias=bias)
 
-    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, real: Tensor | None, memory: LayerMemory | None = None) -> Tensor:
+    def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None, real: Tensor | None, memory: Memory | None = None) -> Tensor:
         n = self.attn_norm(x)
         query, key, value = heads(self.q_proj(n), self.heads), heads(self.k_proj(n), self.key_heads), heads(self.v_proj(n), self.key_heads)
         if angles is not None:
@@ -79,8 +79,8 @@ class LLaDA(Network):
         angles = rotary(place, self.head_width, self.theta) if self.rope else None
         if angles is None:
             x = x + self.parts["wpe"](place)
-        for number, block in enumerate(self.parts["blocks"]):
-            x = block(x, angles, seen, None if memory is None else memory.layer(number))
+        for block in self.parts["blocks"]:
+            x = block(x, angles, seen, memory)
         return self.parts["ln_f"](x)
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from remask.errors import RemaskError
 from remask.models.attention import attend, heads, placed, rotary, rotate
 from remask.models.base import Network
-from remask.models.store import LayerMemory, Memory
+from remask.models.store import Memory
 from remask.schedules import log_linear_noise
 
 FEATURES = 256
@@ -93,7 +93,7 @@ class Block(nn.Module):
         shift, scale, gate, shift2, scale2, gate2 = self.adaLN_modulation(c).float().chunk(6, dim=-1)
         return Condition.of(self.norm1, shift, scale, gate), Condition.of(self.norm2, shift2, scale2, gate2)
 
-    def forward(self, x: Tensor, conditions: tuple[Condition, Condition], angles: tuple[Tensor, Tensor], real: Tensor | None, memory: LayerMemory | None = None) -> Tensor:
+    def forward(self, x: Tensor, conditions: tuple[Condition, Condition], angles: tuple[Tensor, Tensor], real: Tensor | None, memory: Memory | None = None) -> Tensor:
         mixing, thinking = conditions
         assert mixing.gate is not None
         assert thinking.gate is not None
@@ -159,8 +159,8 @@ class MDLM(Network):
             tokens, place = memory.take(tokens), memory.take(place)
         angles = rotary(place, self.head_width, 10000.0)
         x = self.parts["vocab_embed"].embedding[tokens]
-        for number, (block, conditions) in enumerate(zip(self.parts["blocks"], blocks, strict=True)):
-            x = block(x, conditions, angles, seen, None if memory is None else memory.layer(number))
+        for block, conditions in zip(self.parts["blocks"], blocks, strict=True):
+            x = block(x, conditions, angles, seen, memory)
         return last.normalise(x)
 
     def head(self, hidden: Tensor) -> Tensor:

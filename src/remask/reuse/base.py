@@ -2,16 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
-from remask.canvas import Canvas
+from remask.canvas import Canvas, Edit
+from remask.prediction import Belief
+
+State = Any
+"""A rule's own memory: tensors with a leading B, or a frozen dataclass of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What a rule sees before a pass.
+
+    span: (B, L) bool, the block that is open.  touched: (B, L) bool, what was edited since it was last computed; all before the first pass.
+    step: (B,) int64, passes the row has made.
+    """
+
+    canvas: Canvas
+    span: Tensor
+    touched: Tensor
+    step: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What a rule sees after one. active: (B, L) bool, the positions that were to be computed.
+
+    before: (B, L, V) raw logits as they stood before the pass, None at the first.  canvas: after the edit.
+    """
+
+    active: Tensor
+    belief: Belief
+    before: Tensor | None
+    edit: Edit
+    canvas: Canvas
 
 
 class Reuse(Protocol):
-    """`active` returns (B, L) bool: the positions to compute; the loop serves the rest from what it stored."""
+    """Which positions a pass computes; the loop adds what was edited, and serves the rest from what it stored.
 
-    def active(self, canvas: Canvas, touched: Tensor) -> Tensor:
-        """touched: (B, L) bool, what was edited since it was last computed; it must be active."""
+    stores: the rule asks for single positions, so keys and values are kept; else a row is computed whole or not at all.
+    lone: a model with shifted logits doesn't compute the left neighbours too (Fast-dLLM's Dream, for parity).
+    """
+
+    stores: ClassVar[bool] = False
+
+    @property
+    def lone(self) -> bool:
+        return False
+
+    def init(self, canvas: Canvas) -> State:
+        """The memory before the first pass."""
+        return None
+
+    def active(self, scene: Scene, state: State) -> Tensor:
+        """(B, L) bool."""
         ...
+
+    def observe(self, scene: Scene, made: Pass, state: State) -> State:
+        """The memory after a pass."""
+        return state
+
+    def protected(self, state: State) -> Tensor | None:
+        """(B, L) bool: positions that no edit may change; None: none."""
+        return None

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from remask.canvas import Canvas
+from remask.reuse.base import Reuse, Scene, State
 
 
 @dataclass(frozen=True)
-class Fresh:
+class Fresh(Reuse):
     """Every real position, every step: the exact baseline."""
 
-    def active(self, canvas: Canvas, touched: Tensor) -> Tensor:
-        return canvas.real
+    def active(self, scene: Scene, state: State) -> Tensor:
+        return scene.canvas.real

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from remask.canvas import Canvas
+from remask.reuse.base import Reuse, Scene, State
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class Unchanged(Reuse):
     """A row is computed when one of its positions was edited, else its last prediction is served: exact."""
 
-    def active(self, canvas: Canvas, touched: Tensor) -> Tensor:
-        return canvas.real & touched.any(dim=1, keepdim=True)
+    def active(self, scene: Scene, state: State) -> Tensor:
+        return scene.canvas.real & scene.touched.any(dim=1, keepdim=True)

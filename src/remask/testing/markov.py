@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas
+from remask.models.store import Chosen, Store
 
 
 class MarkovDenoiser:
@@ -21,6 +22,7 @@ class MarkovDenoiser:
     eos_ids: tuple[int, ...] = ()
     max_length: int | None = None
     evaluations = 1
+    shift = 0
 
     def __init__(self, initial: Tensor, transition: Tensor) -> None:
         self.initial = initial.double() / initial.double().sum()
@@ -29,11 +31,16 @@ class MarkovDenoiser:
         self.calls = 0
         self.computed = 0
 
-    def forward(self, canvas: Canvas, active: Tensor | None = None, store: Any = None) -> tuple[Tensor, Any]:
-        """(B, L, V) log posteriors."""
+    def forward(self, canvas: Canvas, chosen: Chosen | None = None, store: Any = None) -> tuple[Tensor, Any]:
+        """(B, L, V) log posteriors, or (B, M, V) at the chosen positions; it has no keys and values, so the store is empty."""
         self.calls += 1
-        self.computed += int(canvas.real.sum())
-        return self.posterior(canvas.tokens).clamp(min=1e-300).log(), store
+        found = self.posterior(canvas.tokens).clamp(min=1e-300).log()
+        if chosen is None or chosen.place is None:
+            self.computed += int(canvas.real.sum())
+        else:
+            self.computed += chosen.place.numel()
+            found = chosen.take(found)
+        return found, None if chosen is None else Store((), ())
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits with the mask's column."""
