@@ -100,6 +100,8 @@ def chosen_positions(model: Model, canvas: Canvas, kept: Kept, active: Tensor, s
     hidden, store = model.forward(part, chosen, store)
     if chosen.place is None:
         fresh = checked(head(aligned(hidden, model.shift)), real, index, steps)
+        if model.shift and kept.logits is not None:  # a left neighbour is computed for its keys alone: what it predicts may be frozen
+            fresh = torch.where(active[index][..., None], fresh, kept.logits[index])
         logits = put_rows(kept.logits, rows, fresh)
     else:
         assert kept.logits is not None

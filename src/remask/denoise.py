@@ -85,7 +85,9 @@ def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     eligible = plan.window.eligible(state.canvas, state.window) & running
     span = plan.window.span(state.canvas, state.window) & running
     scene = Scene(state.canvas, span, state.touched, state.step)
-    active = (plan.reuse.active(scene, state.reuse) | state.touched) & state.canvas.real & running
+    active = plan.reuse.active(scene, state.reuse) & running
+    if not plan.reuse.stale:
+        active |= state.touched & state.canvas.real & running
     kept, computed = compute(model, state, active, plan)
     assert kept.logits is not None
     prediction = predict(plan, state, kept.logits)

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from remask import RemaskError, parse_decoder
-from remask.evaluation.frontier import SWEEPS, Point, area, chosen, difference, file_name
+from remask.evaluation.frontier import SWEEPS, Point, area, chosen, file_name
 from remask.evaluation.frontier_page import page
+from remask.evaluation.intervals import paired_difference
 
 
 def point(forwards, accuracy, name="a"):
@@ -31,12 +32,12 @@ def test_the_area_is_the_mean_of_the_best_accuracy_over_log_budgets():
 
 def test_a_paired_interval_is_narrow_where_the_items_agree():
     right = [True] * 60 + [False] * 40
-    assert difference(right, right) == (0.0, 0.0, 0.0)
-    mean, low, high = difference([True] * 70 + [False] * 30, right)
+    assert paired_difference(right, right) == (0.0, 0.0, 0.0)
+    mean, low, high = paired_difference([True] * 70 + [False] * 30, right)
     assert mean == pytest.approx(0.1)
     assert 0.03 < low < 0.1 < high < 0.17
     with pytest.raises(RemaskError, match="same items"):
-        difference([True], [])
+        paired_difference([True], [])
 
 
 def test_every_setting_of_every_sweep_parses_and_has_a_file_of_its_own():

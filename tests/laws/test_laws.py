@@ -35,7 +35,12 @@ DECODER_SPECS = [
     "starr:reading=H3,fast_steps=2,slow_steps=3,neighbours=commit",
 ]
 WINDOW_SPECS = [*WINDOWS, "blocks:3", "blocks:4,origin=canvas"]
-COMBINATIONS = [(d, w, r) for d, w, r in itertools.product(DECODER_SPECS, WINDOW_SPECS, remask.reuses())]
+WHOLE_ROWS = [name for name, kind in remask.reuses().items() if not kind.stores]
+STORING = [*(name for name, kind in remask.reuses().items() if kind.stores), "dual:inner=(surelock:eps=0.1)", "surelock:on_remask=forbid,eps=0.1"]
+COMBINATIONS = [
+    *itertools.product(DECODER_SPECS, WINDOW_SPECS, WHOLE_ROWS),
+    *itertools.product([name for name in DECODER_SPECS if ":" not in name], ["whole", "blocks:3"], STORING),
+]
 MASK = 8
 PROMPTS = [[0, 1], [3, 4, 5, MASK, 2], [7], [1, MASK, MASK, 6]]
 

@@ -97,3 +97,20 @@ def test_fast_dllms_threshold_on_dream() -> None:
     at_most = setting["max_new_tokens"] // setting["steps"]
     decoder = remask.Threshold(setting["threshold"], at_most=at_most, mask_candidates=True)
     agree(replay(model, runs, "fast_threshold_no_cache", setting["max_new_tokens"], decoder=decoder), runs, "fast_threshold_no_cache")
+
+
+@pytest.mark.parametrize("rule", ["prefix", "dual"])
+@pytest.mark.parametrize("threshold", ["", "_threshold"])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_fast_dllms_caches(family: str, threshold: str, rule: str) -> None:
+    runs, settings, model = stored(family)
+    name = f"fast_{rule}_cache{threshold}"
+    if threshold:
+        decoder: Any = remask.Threshold(settings[name]["threshold"], mask_candidates=True)
+    else:  # the block loop of the Dream port ranks by entropy whatever the name of the algorithm
+        decoder = (remask.LowConfidence if family == "llada" else remask.Entropy)(steps=24, mask_candidates=True)
+    dream = family == "dream"
+    reuse = {"prefix": remask.Prefix, "dual": remask.Dual}[rule](compat_first_token=dream)
+    found = remask.decode(model, torch.tensor(runs[f"{name}.prompt"]), max_new_tokens=24, decoder=decoder, window=remask.Blocks(8, lead=dream), reuse=reuse)
+    assert found.tokens[0].tolist() == runs[f"{name}.output"][0].tolist()
+    assert found.forwards.tolist() == [int(runs[f"{name}.nfe"])]

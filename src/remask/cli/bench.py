@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from remask.cli.options import Device, Dtype, ReuseSpec, Seed, WindowSpec, open_model, parts
+from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, WindowSpec, open_model, parts
 
 app = typer.Typer(no_args_is_help=True, help="Compare decoders on one task.")
 REFERENCE = "low_confidence"
@@ -99,6 +99,59 @@ def frontier(
             low, high = point.interval
             total = f"{judge.area(own, most):.3f}" if place == 0 else ""
             shown.add_row(point.spec, f"{point.accuracy:.3f}", f"{low:.3f}-{high:.3f}", f"{point.forwards:.2f}", f"{point.tokens_per_forward:.2f}", total)
+    Console().print(shown)
+
+
+@app.command("reuse")
+def reuse(
+    task: Annotated[str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, addition, sudoku or sudoku4.")],
+    rule: Annotated[list[str] | None, typer.Option("--reuse", help="A spec string; may be given many times.")] = None,
+    decoder: DecoderSpec = "low_confidence",
+    model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
+    n: Annotated[int, typer.Option("-n", help="Items.")] = 32,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    device: Device = "cpu",
+    dtype: Dtype = "",
+    window: WindowSpec = "whole",
+    batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="The summaries as JSON.")] = None,
+) -> None:
+    """Reuse rules against the same decoder without reuse: accuracy, flipped tokens, FLOPs of the layers and seconds, in one run."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Column, Table
+
+    from remask.evaluation import reuse as judge
+    from remask.evaluation import tasks
+
+    specs = list(dict.fromkeys([judge.REFERENCE, *(rule or ["surelock", "prefix", "dual", "dual:inner=(surelock)"])]))
+    rules = {spec: parts(decoder, window, spec) for spec in specs}
+    chosen = tasks.get(task)
+    items = chosen.sample(n, seed=seed, split=split)
+    network = open_model(model or chosen.model, device, dtype)
+    with Progress(transient=True) as progress:
+        bar = progress.add_task(task, total=n * len(specs))
+        found = judge.compare(network, items, rules, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=lambda done: progress.update(bar, completed=done))
+    if out is not None:
+        settings = {"task": task, "split": split, "decoder": decoder, "window": window, "batch": batch}
+        out.write_text(json.dumps({**settings, "reuse": found}, indent=2) + "\n", encoding="utf-8")
+    shown = Table(
+        Column("reuse", no_wrap=True),
+        "accuracy",
+        "difference, 95 %",
+        "flipped",
+        "forwards per row",
+        "FLOPs",
+        "seconds",
+        title=f"{task}, {n} {split} items, {decoder}, window {window}",
+    )
+    for spec, made in found.items():
+        mean, low, high = made["difference"]
+        shown.add_row(
+            spec, f"{made['accuracy']:.3f}", f"{mean:+.3f} ({low:+.3f} to {high:+.3f})", f"{made['flip_rate']:.4f}", f"{made['forwards_per_row']:.1f}",
+            f"{made['flops_ratio']:.3f}", f"{made['seconds_ratio']:.3f}",
+        )  # fmt: skip
     Console().print(shown)
 
 

@@ -11,7 +11,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16; empty: the checkpoint's own.")]
 DecoderSpec = Annotated[str, typer.Option("--decoder", help="e.g. low_confidence, threshold:tau=0.9, factor:f=1; `remask models` lists them.")]
 WindowSpec = Annotated[str, typer.Option("--window", help="whole, or blocks:32.")]
-ReuseSpec = Annotated[str, typer.Option("--reuse", help="fresh, or unchanged.")]
+ReuseSpec = Annotated[str, typer.Option("--reuse", help="e.g. fresh, dual, surelock:eps=5e-4; `remask models` lists them.")]
 Seed = Annotated[int, typer.Option(help="Item or row i uses seed + i.")]
 
 

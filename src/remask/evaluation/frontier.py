@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,13 +123,3 @@ def area(points: Sequence[Point], most: float) -> float:
         total += best * (here - place)
         place, best = here, max(best, point.accuracy)
     return (total + best * (math.log(most) - place)) / math.log(most)
-
-
-def difference(first: Sequence[bool], second: Sequence[bool], *, draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean difference of two decoders on the same items, with its 95 % paired bootstrap interval."""
-    if len(first) != len(second) or not first:
-        raise RemaskError(f"{len(first)} and {len(second)} results; a paired comparison needs the same items")
-    gaps = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
-    rng = random.Random(seed)
-    means = sorted(sum(rng.choices(gaps, k=len(gaps))) / len(gaps) for _ in range(draws))
-    return sum(gaps) / len(gaps), means[int(0.025 * draws)], means[int(0.975 * draws)]

@@ -1,8 +1,12 @@
-"""Confidence intervals of shares."""
+"""Confidence intervals of shares and of their differences."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from math import sqrt
+
+from remask.errors import RemaskError
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
@@ -14,3 +18,13 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     spread = z * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def paired_difference(first: Sequence[bool], second: Sequence[bool], *, draws: int = 2000, seed: int = 0) -> tuple[float, float, float]:
+    """Mean difference of two shares on the same items, with its 95 % paired bootstrap interval."""
+    if len(first) != len(second) or not first:
+        raise RemaskError(f"{len(first)} and {len(second)} results; a paired comparison needs the same items")
+    gaps = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
+    rng = random.Random(seed)
+    means = sorted(sum(rng.choices(gaps, k=len(gaps))) / len(gaps) for _ in range(draws))
+    return sum(gaps) / len(gaps), means[int(0.025 * draws)], means[int(0.975 * draws)]

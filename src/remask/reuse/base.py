@@ -47,12 +47,17 @@ class Reuse(Protocol):
 
     stores: the rule asks for single positions, so keys and values are kept; else a row is computed whole or not at all.
     lone: a model with shifted logits doesn't compute the left neighbours too (Fast-dLLM's Dream, for parity).
+    stale: what was edited need not be computed next (for parity with methods that leave it; all others are served from true keys).
     """
 
     stores: ClassVar[bool] = False
 
     @property
     def lone(self) -> bool:
+        return False
+
+    @property
+    def stale(self) -> bool:
         return False
 
     def init(self, canvas: Canvas) -> State:

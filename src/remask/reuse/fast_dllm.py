@@ -71,6 +71,10 @@ class Dual(Reuse):
     def lone(self) -> bool:
         return self.compat_first_token
 
+    @property
+    def stale(self) -> bool:
+        return self.inner.stale
+
     def init(self, canvas: Canvas) -> Nested:
         return Nested(Age.start(canvas), self.inner.init(canvas))
 

@@ -53,6 +53,10 @@ class SureLock(Reuse):
         if self.recheck < 0 or self.patience < 1:
             raise RemaskError(f"recheck is {self.recheck} and patience {self.patience}; use 0 or more, and 1 or more")
 
+    @property
+    def stale(self) -> bool:
+        return not self.safe
+
     def init(self, canvas: Canvas) -> Locks:
         return Locks(torch.zeros_like(canvas.given), torch.zeros_like(canvas.tokens))
 

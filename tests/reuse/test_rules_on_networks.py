@@ -1,0 +1,120 @@
+"""Reuse rules on tiny networks: exact where they promise it, and row by row."""
+
+import pytest
+import torch
+
+import remask
+from remask.models.guidance import Guided
+from remask.spec import parse_decoder, parse_reuse, parse_window
+from tests.networks import CONFIGS, canvas, network
+
+PROMPTS = [[3, 1, 4], [1, 5, 9, 2, 6], [5]]
+EXACT = [
+    "surelock:eps=-1", "surelock:gate=0,eps=-1", "prefix:refresh=1", "dual:refresh=1", "delayed:refresh=1", "vicinity:warmup=999",
+    "dual:refresh=1,inner=(surelock:eps=-1)",
+]  # fmt: skip
+RULES = [
+    "prefix", "prefix:refresh=2", "dual", "delayed", "delayed:refresh=3", "vicinity:left=1,right=2,warmup=1", "surelock:eps=0.5,gate=60",
+    "surelock:eps=0.5,gate=60,safe=false", "surelock:eps=0.5,gate=60,on_remask=forbid", "surelock:eps=0.05,gate=100,recheck=3",
+    "surelock:eps=0.5,gate=80,patience=2", "dual:inner=(surelock:eps=0.5,gate=80)",
+]  # fmt: skip
+
+
+def steps(model, rule, decoder="low_confidence", window="blocks:4", **more):
+    return list(remask.denoise(model, canvas(), decoder=parse_decoder(decoder), window=parse_window(window), reuse=parse_reuse(rule), seed=4, **more))
+
+
+@pytest.mark.parametrize("rule", EXACT)
+@pytest.mark.parametrize("family", list(CONFIGS))
+def test_a_rule_that_never_reuses_equals_fresh_to_the_bit(family, rule):
+    for decoder in ("threshold:tau=0.3", "remdm:steps=6"):
+        plain, other = (steps(network(family), reuse, decoder, shapers=(remask.Temperature(0.7),)) for reuse in ("fresh", rule))
+        assert len(plain) == len(other)
+        for one, two in zip(plain, other, strict=True):
+            assert torch.equal(one.canvas.tokens, two.canvas.tokens)
+            running = one.active.any(1)
+            real = one.canvas.real & running[:, None]
+            assert torch.equal(one.prediction.raw.logits[real], two.prediction.raw.logits[real])
+            assert torch.equal(one.active & one.canvas.real, two.active)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("family", ["llada", "dream", "timed"])
+@pytest.mark.parametrize("decoder", ["threshold:tau=0.3", "remdm:steps=6", "random"])
+def test_a_row_does_not_notice_its_neighbours(family, rule, decoder):
+    model = network(family)
+    parts = dict(decoder=parse_decoder(decoder), window=parse_window("blocks:4"), reuse=parse_reuse(rule), max_new_tokens=12)
+    together = remask.decode(model, PROMPTS, seed=[4, 5, 6], **parts)
+    for row, prompt in enumerate(PROMPTS):
+        alone = remask.decode(model, [prompt], seed=[4 + row], **parts)
+        assert torch.equal(together.tokens[row], alone.tokens[0])
+        assert together.forwards[row] == alone.forwards[0]
+        assert together.positions[row] == alone.positions[0]
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if "safe=false" not in rule])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_what_was_edited_is_computed_next(family, rule):
+    for decoder in ("low_confidence", "remdm:steps=8,strategy=conf", "p2:steps=8"):
+        previous = None
+        for seen in steps(network(family), rule, decoder, window="whole"):
+            if previous is not None:
+                waiting = previous.edit.touched & ~previous.done[:, None]
+                assert (seen.active | ~waiting).all()
+            previous = seen
+
+
+def test_positions_follow_the_formulas():
+    model, length, block = network("llada"), 17, 4
+    canvas_length = length
+    for rule, later in (("prefix", lambda start: canvas_length - start), ("dual", lambda start: block)):
+        decoded = remask.decode(model, [PROMPTS[1]], max_new_tokens=12, window=remask.Blocks(block), reuse=parse_reuse(rule))
+        expected = sum(canvas_length + (block - 1) * later(start) for start in (5, 9, 13))
+        assert decoded.positions.tolist() == [expected]
+        assert decoded.forwards.tolist() == [12]
+
+
+def test_dream_computes_the_left_neighbour_of_the_block_too():
+    model = network("dream")
+    decoded = remask.decode(model, [PROMPTS[1]], max_new_tokens=12, window=remask.Blocks(4), reuse=remask.Dual())
+    assert decoded.positions.tolist() == [3 * (17 + 3 * 5)]
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_the_last_block_is_the_same_under_prefix_and_dual(family):
+    model = network(family)
+    found = [remask.decode(model, PROMPTS, max_new_tokens=8, window=remask.Blocks(8), reuse=parse_reuse(rule)) for rule in ("prefix", "dual")]
+    assert all(torch.equal(one, two) for one, two in zip(found[0].tokens, found[1].tokens, strict=True))
+    assert torch.equal(found[0].positions, found[1].positions)
+
+
+def test_blocks_finished_by_their_first_pass_need_no_cache():
+    model = network("llada")
+    parts = dict(max_new_tokens=12, decoder=remask.Threshold(0.0), window=remask.Blocks(4))
+    found = [remask.decode(model, PROMPTS, reuse=parse_reuse(rule), **parts) for rule in ("fresh", "prefix", "dual")]
+    for other in found[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(found[0].tokens, other.tokens, strict=True))
+        assert other.forwards.tolist() == [3, 3, 3]
+
+
+def test_guidance_keeps_both_branches():
+    plain, stored = (steps(Guided(network("llada"), 0.7), rule, "threshold:tau=0.3") for rule in ("fresh", "surelock:eps=-1"))
+    assert torch.equal(plain[-1].canvas.tokens, stored[-1].canvas.tokens)
+    cached = steps(Guided(network("llada"), 0.7), "dual", "threshold:tau=0.3")
+    assert (cached[-1].positions < plain[-1].positions).all()
+    assert not torch.equal(cached[4].prediction.raw.logits, steps(network("llada"), "dual", "threshold:tau=0.3")[4].prediction.raw.logits)
+
+
+def test_a_fork_is_stepped_on_its_own():
+    from remask.denoise import Plan, start, step
+
+    model, plan = network("llada"), Plan(window=remask.Blocks(4), reuse=remask.Dual())
+    with torch.inference_mode():
+        state = start(canvas(), plan, torch.tensor([1, 2, 3]))
+        for _ in range(2):
+            state, _ = step(model, state, plan)
+        fork = state.fork()
+        _, one = step(model, state, plan)
+        _, two = step(model, fork, plan)
+    assert torch.equal(one.prediction.raw.logits, two.prediction.raw.logits)
+    assert state.kept.nbytes == fork.kept.nbytes > 0
