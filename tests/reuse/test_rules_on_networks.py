@@ -118,3 +118,16 @@ def test_a_fork_is_stepped_on_its_own():
         _, two = step(model, fork, plan)
     assert torch.equal(one.prediction.raw.logits, two.prediction.raw.logits)
     assert state.kept.nbytes == fork.kept.nbytes > 0
+
+
+def test_rows_that_are_done_leave_the_store():
+    from remask.denoise import Plan, start, step
+
+    first = canvas([[3, 1, 4] + [19] * 2, [1, 5, 9] + [19] * 9], new=0)
+    model, plan = network("llada"), Plan(reuse=remask.SureLock())
+    with torch.inference_mode():
+        state = start(first, plan, torch.tensor([1, 2]))
+        for rows in ([0, 1], [0, 1], [1], [1]):
+            state, _ = step(model, state, plan)
+            assert state.kept.rows.tolist() == rows
+            assert state.kept.store.keys[0].shape[0] == len(rows)

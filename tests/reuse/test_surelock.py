@@ -50,6 +50,7 @@ def test_a_settled_sure_position_locks_and_a_moved_or_doubtful_one_does_not():
 
 def test_masked_positions_never_lock_and_are_no_candidates_of_the_gate():
     assert observe(SureLock(gate=100), [SURE, SURE], [SURE, SURE], masked_before=[0], masked_after=[0]) == [1]
+    assert observe(SureLock(gate=100, safe=False), [SURE, SURE], [SURE, SURE], masked_before=[0], masked_after=[0]) == [1]
     doubtful = [[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.7, 0.3, 0.0]]
     assert observe(SureLock(gate=0), [SURE, *doubtful], [SURE, *doubtful], masked_before=[0], masked_after=[0]) == [1]
 
