@@ -133,7 +133,7 @@ def compute(model: Model, state: State, active: Tensor) -> Tensor:
         raise RemaskError(f"NaN logits at step {number} in rows {bad}; check the checkpoint, or load it with dtype=float32")
     if state.logits is None and bool(rows.all()):
         return fresh
-    stored = torch.zeros(*state.canvas.shape, fresh.shape[-1], device=fresh.device) if state.logits is None else state.logits.clone()
+    stored = torch.zeros(*state.canvas.shape, fresh.shape[-1], dtype=fresh.dtype, device=fresh.device) if state.logits is None else state.logits.clone()
     stored[rows] = fresh
     return stored
 
