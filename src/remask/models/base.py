@@ -45,6 +45,11 @@ class Network(nn.Module):
         self.tokenizer: Any = None
 
     @property
+    def parts(self) -> Any:
+        """The modules by their published names; "blocks" are the layers."""
+        raise NotImplementedError
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
@@ -58,6 +63,10 @@ class Network(nn.Module):
         With a memory: (B, M, D) of its chosen positions, each where it was computed; `aligned` is then the caller's business.
         """
         raise NotImplementedError
+
+    def adopt(self, start: Network) -> None:
+        """Take over the weights of another network of the same shape."""
+        self.load_state_dict(start.state_dict())
 
     def aligned(self, hidden: Tensor) -> Tensor:
         """(B, L, D) as computed -> aligned with the positions they predict."""
