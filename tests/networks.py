@@ -4,10 +4,11 @@ import torch
 
 import remask
 from remask.models.dream import Dream
+from remask.models.dsl import DSL
 from remask.models.llada import LLaDA
 from remask.models.mdlm import MDLM
 
-KINDS = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM}
+KINDS = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM, "DSL": DSL}
 ROTARY = {
     "architectures": ["LLaDAModelLM"], "d_model": 32, "n_layers": 3, "n_heads": 4, "mlp_hidden_size": 48, "vocab_size": 20, "max_sequence_length": 64,
     "rope": True, "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "mask_token_id": 19, "eos_token_id": 18,
@@ -22,6 +23,7 @@ CONFIGS = {
     },
     "mdlm": {"architectures": ["MDLM"], "hidden_dim": 32, "n_blocks": 3, "n_heads": 4, "cond_dim": 16, "vocab_size": 20, "model_length": 64, "time_conditioning": False},
     "timed": {"architectures": ["MDLM"], "hidden_dim": 32, "n_blocks": 3, "n_heads": 4, "cond_dim": 16, "vocab_size": 20, "model_length": 64, "time_conditioning": True},
+    "dsl": {"architectures": ["DSL"], "hidden_dim": 32, "n_blocks": 3, "n_heads": 4, "cond_dim": 16, "vocab_size": 20, "model_length": 64, "code_dim": 8},
 }  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-PROPOSAL, ORDER, TRANSFER, REVISE = range(4)
-"""Streams: candidate tokens, the order of writing, which positions write, which are masked again."""
+PROPOSAL, ORDER, TRANSFER, REVISE, NOISE = range(5)
+"""Streams: candidate tokens, the order of writing, which positions write, which are masked again, Gaussian noise of continuous states."""
 
 
 class Uniforms(Protocol):

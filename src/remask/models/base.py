@@ -52,6 +52,11 @@ class Network(nn.Module):
         self.tokenizer: Any = None
 
     @property
+    def parts(self) -> Any:
+        """The modules by their published names; "blocks" are the layers."""
+        raise NotImplementedError
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
@@ -65,6 +70,10 @@ class Network(nn.Module):
         With a memory: (B, M, D) of its chosen positions, each where it was computed.
         """
         raise NotImplementedError
+
+    def adopt(self, start: Network) -> None:
+        """Take over the weights of another network of the same shape."""
+        self.load_state_dict(start.state_dict())
 
     def head(self, hidden: Tensor) -> Tensor:
         raise NotImplementedError

@@ -154,13 +154,21 @@ class MDLM(Network):
     def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         """sigma: (B,) noise level, read only if time-conditioned; None is the level of the row's masked share."""
         place, seen = placed(tokens, real)
-        blocks, last = self._conditions(tokens, real, sigma)
+        conditions = self._conditions(tokens, real, sigma)
         if memory is not None:
             tokens, place = memory.take(tokens), memory.take(place)
+        return self.through(self.embed(tokens), place, seen, conditions, memory)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """(B, L) -> (B, L, D)."""
+        return self.parts["vocab_embed"].embedding[tokens]
+
+    def through(self, x: Tensor, place: Tensor, seen: Tensor | None, conditions: Conditions, memory: Memory | None = None) -> Tensor:
+        """Embedded positions (B, M, D), their places and what is real -> hidden states (B, M, D)."""
+        blocks, last = conditions
         angles = rotary(place, self.head_width, 10000.0)
-        x = self.parts["vocab_embed"].embedding[tokens]
-        for block, conditions in zip(self.parts["blocks"], blocks, strict=True):
-            x = block(x, conditions, angles, seen, memory)
+        for block, own in zip(self.parts["blocks"], blocks, strict=True):
+            x = block(x, own, angles, seen, memory)
         return last.normalise(x)
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -170,7 +178,7 @@ class MDLM(Network):
         if self.time_conditioning:
             return self._conditioned(noise_of(tokens, self.mask_id, real) if sigma is None else _per_row(sigma, tokens))
         if any(parameter.requires_grad for parameter in self.parts["sigma_map"].parameters()):  # in training they change
-            return self._conditioned(torch.zeros(tokens.shape[0], device=tokens.device))
+            return self._conditioned(torch.zeros((), device=tokens.device))
         if self._folded is None:
             with torch.inference_mode(False), torch.no_grad():
                 self._folded = self._conditioned(torch.zeros((), device=self.device))

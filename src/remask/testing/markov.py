@@ -52,15 +52,19 @@ class MarkovDenoiser:
 
     def posterior(self, tokens: Tensor) -> Tensor:
         """(B, L, V) leave-one-out posteriors. Positions masked at the end sum out, so right padding changes nothing."""
-        emission = torch.where((tokens == self.mask_id)[..., None], 1.0, torch.nn.functional.one_hot(tokens.clamp(max=self.mask_id - 1), self.mask_id).double())
-        length = tokens.shape[1]
-        forward = [self.initial.expand(tokens.shape[0], -1)]
+        known = torch.nn.functional.one_hot(tokens.clamp(max=self.mask_id - 1), self.mask_id).double()
+        return self.leave_one_out(torch.where((tokens == self.mask_id)[..., None], 1.0, known))
+
+    def leave_one_out(self, evidence: Tensor) -> Tensor:
+        """(B, L, V) posteriors given the evidence p(seen_i | x_i) of all other positions, (B, L, V), up to a factor a position."""
+        length = evidence.shape[1]
+        forward = [self.initial.expand(evidence.shape[0], -1)]
         for i in range(1, length):
-            message = (forward[-1] * emission[:, i - 1]) @ self.transition
+            message = (forward[-1] * evidence[:, i - 1]) @ self.transition
             forward.append(message / message.sum(-1, keepdim=True))
         backward = [torch.ones_like(forward[0])]
         for i in range(length - 1, 0, -1):
-            message = (emission[:, i] * backward[-1]) @ self.transition.T
+            message = (evidence[:, i] * backward[-1]) @ self.transition.T
             backward.append(message / message.sum(-1, keepdim=True))
         joint = torch.stack(forward, 1) * torch.stack(backward[::-1], 1)
         return joint / joint.sum(-1, keepdim=True)
@@ -69,3 +73,11 @@ class MarkovDenoiser:
         """(B,) exact log-likelihood of complete rows."""
         steps = self.transition.log()[tokens[:, :-1], tokens[:, 1:]]
         return self.initial.log()[tokens[:, 0]] + steps.sum(1)
+
+    def sample(self, rows: int, length: int, seed: int = 0) -> Tensor:
+        """(rows, length) int64 draws from the chain."""
+        generator = torch.Generator().manual_seed(seed)
+        tokens = [torch.multinomial(self.initial.expand(rows, -1), 1, generator=generator)[:, 0]]
+        for _ in range(length - 1):
+            tokens.append(torch.multinomial(self.transition[tokens[-1]], 1, generator=generator)[:, 0])
+        return torch.stack(tokens, 1)

@@ -1,12 +1,16 @@
-"""Losses over masked positions. The mask itself is never predicted (SUBS), unmasked positions cost nothing."""
+"""Losses: over masked positions, unmasked ones costing nothing (MDLM), or over all positions (DSL). The mask itself is never predicted."""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from remask.channel import localise
+from remask.training.data import Batch
 
 Weighting = Literal["elbo", "flat"]
 
@@ -29,3 +33,37 @@ def reduce(losses: Tensor, masked: Tensor, eligible: Tensor, times: Tensor, weig
     if weighting == "elbo":
         return (losses * weight / times[:, None]).sum() / eligible.sum().clamp(min=1)
     return (losses * weight).sum() / weight.sum().clamp(min=1)
+
+
+class Objective(Protocol):
+    """What a network is shown of a clean batch, and the loss made of its cross-entropies (B, L). `noise` is what the recipe's corruption returned."""
+
+    def hidden(self, model: Any, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor: ...
+
+    def reduce(self, losses: Tensor, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Unmasking:
+    """Masked diffusion. noise: masked (B, L) bool and times (B,)."""
+
+    weighting: Weighting = "flat"
+
+    def hidden(self, model: Any, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        return model.hidden(batch.tokens.masked_fill(noise[0], model.mask_id), None)
+
+    def reduce(self, losses: Tensor, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        masked, times = noise
+        return reduce(losses, masked, batch.eligible, times, self.weighting, batch.weights)
+
+
+@dataclass(frozen=True)
+class Localising:
+    """DSL: the mean cross-entropy over all eligible positions, whatever their SNR. noise: SNRs (B, L) and normals (B, L, E)."""
+
+    def hidden(self, model: Any, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        return model.hidden_of(localise(model.codes, batch.tokens, *noise))
+
+    def reduce(self, losses: Tensor, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        weight = batch.eligible.float() if batch.weights is None else batch.eligible * batch.weights
+        return (losses * weight).sum() / weight.sum().clamp(min=1)

@@ -16,18 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from remask.errors import RemaskError
+from remask.models.base import Network
 from remask.models.llada import LLaDA
-from remask.models.loading import load
+from remask.models.loading import FAMILIES, load
 from remask.training import listwise
 from remask.training.average import Average
 from remask.training.captured import Captured
 from remask.training.data import Batch, Source
-from remask.training.objectives import Weighting, cross_entropy, reduce
+from remask.training.objectives import Objective, Unmasking, cross_entropy
 from remask.training.optimizer import make_optimizers
 from remask.training.shards import read_shards, replace_folder, write_json, write_shards
 
-Corruption = Callable[[Batch, torch.Generator], tuple[Tensor, Tensor]]
-"""batch, generator -> masked (B, L) bool and times (B,)."""
+Corruption = Callable[[Batch, torch.Generator], tuple[Tensor, ...]]
+"""batch, generator -> what the objective reads: masked (B, L) bool and times (B,), unless the recipe names another objective."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,19 @@ class Recipe:
     warmup: int = 300
     cooldown: float = 0.4
     weight_decay: float = 0.0
-    weighting: Weighting = "flat"
+    objective: Objective = Unmasking()
     decay: float = 0.999
     clip: float = 1.0
     save_every: int = 5000
-    evaluate: Callable[[LLaDA], dict[str, Any]] | None = None
+    evaluate: Callable[[Any], dict[str, Any]] | None = None
 
 
 class Learner(nn.Module):
     """Loss as a forward, so that DistributedDataParallel can wrap it."""
 
-    def __init__(self, model: LLaDA, weighting: Weighting, *, compiled: bool) -> None:
+    def __init__(self, model: Network, objective: Objective, *, compiled: bool) -> None:
         super().__init__()
-        self.model = model
-        self.weighting: Weighting = weighting
+        self.model, self.objective = model, objective
         self.score = torch.compile(self._score, dynamic=False) if compiled else self._score
         if compiled:
             for block in model.parts["blocks"]:
@@ -67,9 +67,9 @@ class Learner(nn.Module):
     def _score(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         return cross_entropy(self.model.head(hidden), tokens, self.model.mask_id)
 
-    def forward(self, batch: Batch, masked: Tensor, times: Tensor) -> Tensor:
-        hidden = self.model.hidden(batch.tokens.masked_fill(masked, self.model.mask_id), None)
-        return reduce(self.score(hidden, batch.tokens), masked, batch.eligible, times, self.weighting, batch.weights)
+    def forward(self, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        hidden = self.objective.hidden(self.model, batch, noise)
+        return self.objective.reduce(self.score(hidden, batch.tokens), batch, noise)
 
 
 @dataclass
@@ -89,14 +89,15 @@ class World:
         return World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0)))
 
 
-def build(config: Mapping[str, Any], device: torch.device, seed: int = 0) -> LLaDA:
-    """A new network: normal weights of 0.02, projections into the residual stream smaller by sqrt(2 N)."""
+def build(config: Mapping[str, Any], device: torch.device, seed: int = 0) -> Network:
+    """A new network, initialised as its family is; LLaDA: normal weights of 0.02, projections into the residual stream smaller by sqrt(2 N)."""
     torch.manual_seed(seed)
-    model = LLaDA(config).to(device)
-    for name, parameter in model.named_parameters():
-        if parameter.dim() == 2:
-            into_stream = name.endswith(("attn_out.weight", "ff_out.weight")) and ".blocks." in name
-            nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config["n_layers"]) if into_stream else 0.02)
+    model: Network = FAMILIES[config["architectures"][0]](config).to(device)
+    if isinstance(model, LLaDA):
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2:
+                into_stream = name.endswith(("attn_out.weight", "ff_out.weight")) and ".blocks." in name
+                nn.init.normal_(parameter, std=0.02 / math.sqrt(2 * config["n_layers"]) if into_stream else 0.02)
     model.config = dict(config)
     return model
 
@@ -119,12 +120,12 @@ class Run:
         self.dropped = torch.zeros((), dtype=torch.int64, device=self.device)
         if init is not None:
             start = load(init, device=self.device, dtype=torch.float32)
-            self.model.load_state_dict(start.state_dict())
+            self.model.adopt(start)
         self.optimizers = make_optimizers(self.model, matrix_rate=recipe.matrix_rate, other_rate=recipe.other_rate, weight_decay=recipe.weight_decay)
         self.average = Average(self.model, recipe.decay)
         if (folder / "state").exists() or (folder / "state.old").exists():
             self.restore()
-        self.learner: nn.Module = Learner(self.model, recipe.weighting, compiled=compiled)
+        self.learner: nn.Module = Learner(self.model, recipe.objective, compiled=compiled)
         if self.world.size > 1:
             self.learner = nn.parallel.DistributedDataParallel(self.learner, device_ids=[self.world.local] if self.device.type == "cuda" else None)
         capture = compiled and self.device.type == "cuda" and self.world.size == 1
@@ -179,7 +180,7 @@ class Run:
         write_shards(new, {name: tensor.bfloat16() for name, tensor in self.average.tensors.items()})
         replace_folder(new, self.folder / "checkpoint")
 
-    def averaged(self) -> LLaDA:
+    def averaged(self) -> Network:
         """The averaged weights as a network of their own, in the precision that is shipped."""
         model = build(self.recipe.config, self.device)
         self.average.copy_to(model)
@@ -210,7 +211,7 @@ class Run:
     def learn(self, batch: Batch, since: int) -> Tensor:
         """One step of every optimizer; returns the loss, still on the device."""
         generator = torch.Generator(self.device).manual_seed(self.step * self.world.size + self.world.rank)
-        masked, times = self.recipe.corrupt(batch, generator)
+        noise = self.recipe.corrupt(batch, generator)
         share = rate_at(self.step, self.recipe, since)
         for optimizer, peak in zip(self.optimizers, (self.recipe.matrix_rate, self.recipe.other_rate), strict=True):
             for group in optimizer.param_groups:
@@ -218,15 +219,15 @@ class Run:
                     group["lr"].fill_(peak * share)
                 else:
                     group["lr"] = peak * share
-        loss = self.update(batch, masked, times)
+        loss = self.update(batch, noise)
         self.average.update(self.model)
         self.step += 1
         return loss
 
-    def descend(self, batch: Batch, masked: Tensor, times: Tensor) -> Tensor:
+    def descend(self, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
         """Gradient and update: the part of a step that asks nothing of the host."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            loss = self.learner(batch, masked, times)
+            loss = self.learner(batch, noise)
         loss.backward()
         self.clip()
         for optimizer in self.optimizers:
