@@ -2,10 +2,11 @@
 
     python benchmarks/theorem.py sudoku --items 16
 
-D_s is KL(posterior at pass s || at s - 1) of a written position. Reported: how often a position's D contracts (D_s < D_{s-1}) and the quantiles of the ratio (the theorem's
-rho, which must hold at every pass); the quantiles of ||z_s - z_{s-1}||_2 / sqrt(D_{s-1}) (its Lip); C_tail = sqrt(2) Lip / (1 - sqrt(rho)) from a quantile of both; rho is capped at 0.99. For the
-passes at which SureLock's rule would lock, how often max |log p_T - log p_t*| exceeds C_tail sqrt(D_t*), with p_T of the last pass. Posteriors are floored at
-1e-12 in the last comparison. The bound says nothing about what a lock does to other positions (benchmarks/drift.py shows that).
+D_s is KL(posterior at pass s || at s - 1) of a written position. Reported: how often a position's D contracts (D_s < D_{s-1}) and the
+quantiles of the ratio (the theorem's rho, which must hold at every pass); the quantiles of ||z_s - z_{s-1}||_2 / sqrt(D_{s-1}) (its Lip);
+C_tail = sqrt(2) Lip / (1 - sqrt(rho)) from a quantile of both; rho is capped at 0.99. For the passes at which SureLock's rule would lock, how
+often max |log p_T - log p_t*| exceeds C_tail sqrt(D_t*), with p_T of the last pass. Posteriors are floored at 1e-12 in the last comparison.
+The bound says nothing about what a lock does to other positions (benchmarks/drift.py shows that).
 """
 
 from __future__ import annotations
