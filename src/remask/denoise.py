@@ -52,7 +52,7 @@ class State:
     decoder: Any
     window: Any
     reuse: Any
-    kept: Kept = Kept()
+    kept: Any = Kept()
 
     def fork(self) -> State:
         """The same, to be stepped on its own: a pass writes into what was stored."""
@@ -82,16 +82,9 @@ def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
 def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     """One pass: eligible -> active -> network -> prediction -> edit -> canvas. Rows that are done do not move."""
     running = ~state.done[:, None]
-    eligible = plan.window.eligible(state.canvas, state.window) & running
-    span = plan.window.span(state.canvas, state.window) & running
-    scene = Scene(state.canvas, span, state.touched, state.step)
-    active = plan.reuse.active(scene, state.reuse) & running
-    if not plan.reuse.stale:
-        active |= state.touched & state.canvas.real & running
-    kept, computed = compute(model, state, active, plan)
-    assert kept.logits is not None
-    prediction = predict(plan, state, kept.logits)
-    view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms, span, model.eos_ids)
+    scene, eligible, active = ahead(state, plan)
+    kept, computed, prediction = believe(model, state, active, eligible, plan)
+    view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms, scene.span, model.eos_ids)
     edit, memory = plan.decoder.step(view, state.decoder)
     edit = edit.within(running & ~state.canvas.given)
     if (protected := plan.reuse.protected(state.reuse)) is not None:
@@ -115,6 +108,24 @@ def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
         kept=kept,
     )
     return state, Step(canvas, prediction, edit, computed, done, state.forwards, state.positions)
+
+
+def ahead(state: State, plan: Plan) -> tuple[Scene, Tensor, Tensor]:
+    """Before a pass: what a reuse rule sees, and the positions that may be written and that are computed, (B, L) bool."""
+    running = ~state.done[:, None]
+    eligible = plan.window.eligible(state.canvas, state.window) & running
+    scene = Scene(state.canvas, plan.window.span(state.canvas, state.window) & running, state.touched, state.step)
+    active = plan.reuse.active(scene, state.reuse) & running
+    return scene, eligible, active if plan.reuse.stale else active | (state.touched & state.canvas.real & running)
+
+
+def believe(model: Model, state: State, active: Tensor, eligible: Tensor, plan: Plan) -> tuple[Any, Tensor, Prediction]:
+    """What is kept after the pass, what was computed for it, (B, L) bool, and the belief. A model may do all of it by itself (remask.captured)."""
+    if (own := getattr(model, "believe", None)) is not None:
+        return own(state, active, eligible)
+    kept, computed = compute(model, state, active, plan)
+    assert kept.logits is not None
+    return kept, computed, predict(plan, state, kept.logits)
 
 
 def compute(model: Model, state: State, active: Tensor, plan: Plan) -> tuple[Kept, Tensor]:
@@ -141,7 +152,7 @@ def stop_at_end_of_text(canvas: Canvas, done: Tensor, eos_ids: tuple[int, ...]) 
     """Rows whose first written end-of-text has no mask before it are done; the rest of the row becomes end-of-text."""
     if not eos_ids:
         return canvas, done
-    ends = torch.isin(canvas.tokens, torch.tensor(eos_ids, device=canvas.tokens.device)) & ~canvas.given
+    ends = torch.stack([canvas.tokens == end for end in eos_ids]).any(0) & ~canvas.given
     settled = (ends & (canvas.masked.long().cumsum(1) == 0)).any(1)
     behind = canvas.masked & settled[:, None]
     return replace(canvas, tokens=canvas.tokens.masked_fill(behind, eos_ids[0])), done | settled
@@ -174,6 +185,9 @@ def denoise(
         raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
     plan = Plan(decoder, window, reuse, tuple(shapers), early_stop, uniforms)
     state = start(canvas, plan, torch.tensor(row_seeds(seed, canvas.shape[0]), device=canvas.tokens.device))
+    if (passes := getattr(model, "passes", None)) is not None:
+        yield from passes(state, plan)
+        return
     while not bool(state.done.all()):
         state, seen = step(model, state, plan)
         yield seen

@@ -43,9 +43,13 @@ class View:
 
 
 class Decoder(Protocol):
-    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity)."""
+    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity).
+
+    everywhere: False promises that scores and candidates are read at eligible positions only; the head then computes no others.
+    """
 
     draws: ClassVar[bool] = False
+    everywhere: ClassVar[bool] = True
     mask_candidates: bool = False
 
     def init(self, canvas: Canvas) -> State: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ class EntropyBound(Decoder):
     That sum bounds the information lost by drawing the prefix from its marginals.
     """
 
+    everywhere: ClassVar[bool] = False
     gamma: float = 0.1
     mask_candidates: bool = False
 

@@ -15,6 +15,7 @@ from remask.randomness import ORDER
 class FirstHitting(Decoder):
     """A random mask takes a draw. The hitting times matter to time-conditioned networks only, and are left out."""
 
+    everywhere: ClassVar[bool] = False
     draws: ClassVar[bool] = True
 
     def init(self, canvas: Canvas) -> None:

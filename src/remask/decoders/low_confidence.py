@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -28,6 +29,7 @@ class LowConfidence(Decoder):
     steps: None writes one token per forward; n is the published schedule, n forwards in all.
     """
 
+    everywhere: ClassVar[bool] = False
     steps: int | None = None
     score: ConfidenceName = "max"
     mask_candidates: bool = False
@@ -47,6 +49,7 @@ class LowConfidence(Decoder):
 class Random(Decoder):
     """Write positions in random order: with one token per forward an exact any-order sampler (first-hitting order)."""
 
+    everywhere: ClassVar[bool] = False
     steps: int | None = None
     mask_candidates: bool = False
 

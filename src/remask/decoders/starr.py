@@ -8,7 +8,7 @@ candidate is written; what is below waits. Nothing that was written is taken bac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -61,6 +61,7 @@ class STaRR(Decoder):
     the row's p-quantile); H3, written after `fast_steps` steps above the threshold, and at c_slow after `slow_steps` masked.
     """
 
+    everywhere: ClassVar[bool] = False
     c_fast: float = 0.9
     c_slow: float = 0.6
     window: int = 3
@@ -116,7 +117,7 @@ class STaRR(Decoder):
 
     def step(self, view: View, state: Trace) -> tuple[Edit, Trace]:
         belief, masked = view.prediction.raw, view.eligible
-        confidence, candidate = belief.confidence, belief.logits.argmax(-1)
+        confidence, candidate = belief.confidence, belief.token
         state = self.remember(view, state, confidence, candidate)
         calm = self.temporal_signal(state)
         apart = self.spatial_signal(state, confidence, masked, view)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -20,6 +21,7 @@ class Threshold(Decoder):
     at_most: the most positions a step writes, best first (Fast-dLLM's Dream loop: masks // steps); None has no limit.
     """
 
+    everywhere: ClassVar[bool] = False
     tau: float = 0.9
     strict: bool = False
     at_most: int | None = None
@@ -47,6 +49,7 @@ class Threshold(Decoder):
 class Factor(Decoder):
     """Write the longest prefix of the ranking with (n + 1)(1 - confidence of the n-th) < f, at least the best."""
 
+    everywhere: ClassVar[bool] = False
     f: float = 1.0
     score: ConfidenceName = "max"
     mask_candidates: bool = False

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
-from remask.prediction import Belief
+from remask.prediction import Belief, Summary
 
 State = Any
 """A rule's own memory: tensors with a leading B, or a frozen dataclass of them."""
@@ -36,7 +36,7 @@ class Pass:
     """
 
     active: Tensor
-    belief: Belief
+    belief: Belief | Summary
     before: Tensor | None
     edit: Edit
     canvas: Canvas
@@ -47,6 +47,7 @@ class Reuse(Protocol):
 
     stores: the rule asks for single positions, so keys and values are kept; else a row is computed whole or not at all.
     lone: a model with shifted logits doesn't compute the left neighbours too (Fast-dLLM's Dream, for parity).
+    compares: the rule reads how far posteriors moved since the pass before.
     stale: what was edited need not be computed next (for parity with methods that leave it; all others are served from true keys).
     """
 
@@ -58,6 +59,10 @@ class Reuse(Protocol):
 
     @property
     def stale(self) -> bool:
+        return False
+
+    @property
+    def compares(self) -> bool:
         return False
 
     def init(self, canvas: Canvas) -> State:
