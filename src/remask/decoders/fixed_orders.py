@@ -51,7 +51,7 @@ class PC(Decoder):
 
     def step(self, view: View, state: Order) -> tuple[Edit, Order]:
         belief = view.prediction.raw
-        surprise = torch.log(torch.tensor(belief.logits.shape[-1] - 1.0))
+        surprise = torch.log(torch.full((), belief.logits.shape[-1] - 1.0, device=belief.logits.device))
         value = (belief.confidence.double() * surprise).clamp(max=self.alpha).log() - self.lam * state.place
         edit, clock = write_best(view, value, state.clock, self.steps)
         return edit, Order(clock, state.place)

@@ -123,7 +123,7 @@ class STaRR(Decoder):
         apart = self.spatial_signal(state, confidence, masked, view)
         tau = self.threshold(calm, apart, state, masked)
         if self.eos_static and view.eos_ids:
-            ends = (candidate[..., None] == torch.tensor(view.eos_ids, device=candidate.device)).any(-1)
+            ends = torch.stack([candidate == end for end in view.eos_ids]).any(0)
             tau = torch.where(ends, self.static, tau)
         reached = confidence >= tau
         streak = torch.where(reached & masked, state.streak + 1, 0)

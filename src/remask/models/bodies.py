@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas
+from remask.models.base import Network
 from remask.models.store import Chosen, Store
 
 
@@ -34,7 +36,7 @@ class Body(Protocol):
 
 
 class Plain:
-    """Any denoiser, by its own forward. With padded rows it waits for the device once a pass (`attention.placed`)."""
+    """Any denoiser, by its own forward. With padded rows a Network waits for the device once a pass (`attention.placed`)."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -44,16 +46,22 @@ class Plain:
         return self.model.shift
 
     def whole(self, canvas: Canvas, store: Any, *, stores: bool, padded: bool) -> tuple[Tensor, Any]:
+        canvas = self.seen(canvas, padded)
         if not stores:
             return self.model.forward(canvas)
         hidden, store = self.model.forward(canvas, Chosen(), None)
         return predicting(hidden, self.shift), store
 
     def chosen(self, canvas: Canvas, place: Tensor, store: Any, *, padded: bool) -> Tensor:
-        return self.model.forward(canvas, Chosen(place), store)[0]
+        return self.model.forward(self.seen(canvas, padded), Chosen(place), store)[0]
 
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.head(hidden)
+
+    def seen(self, canvas: Canvas, padded: bool) -> Canvas:
+        """A Network need not ask the device whether all is real where that is known."""
+        known = not padded and isinstance(self.model, Network)
+        return replace(canvas, real=None) if known else canvas  # pyright: ignore[reportArgumentType]
 
 
 def predicting(hidden: Tensor, shift: int) -> Tensor:
