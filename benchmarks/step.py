@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -36,8 +37,9 @@ def model_of(way: str, model: Any, fused: dict[str, Any]) -> Any:
         return model
     if way == "captured":
         return Captured(model)
-    if way not in fused:
-        fused[way] = Fused(model, compiles=way == "compiled")
+    if "fused" not in fused:
+        fused["fused"] = Fused(model)
+        fused["compiled"] = fused["fused"].compiled()
     return Captured(model, body=fused[way])
 
 
@@ -48,7 +50,7 @@ def measure(model: Any, rows: int, chosen: int, length: int, steps: int) -> floa
         parts |= {"window": remask.Blocks(chosen), "reuse": remask.Dual()}
     canvas = canvas_of(model, rows, length - chosen, chosen) if chosen < length else canvas_of(model, rows, length // 2, length - length // 2)
     times, _ = marks(model, canvas, steps + 5, **parts)
-    return statistics.median(later - earlier for earlier, later in zip(times[5:], times[6:], strict=False))
+    return statistics.median(later - earlier for earlier, later in pairwise(times[5:]))
 
 
 def layers_alone(body: Fused, rows: int, chosen: int, length: int) -> float:
