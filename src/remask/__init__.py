@@ -2,6 +2,7 @@
 
 from remask import testing as testing
 from remask.canvas import Canvas, Edit
+from remask.captured import Captured
 from remask.decoders import (
     DECODERS,
     DUS,
@@ -66,6 +67,7 @@ __all__ = [
     "Ancestral",
     "Blocks",
     "Canvas",
+    "Captured",
     "CoRe",
     "Completion",
     "Credit",

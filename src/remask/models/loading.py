@@ -26,7 +26,7 @@ HEADS = ("model.transformer.ff_out.weight", "lm_head.weight")
 
 
 def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None, revision: str | None = None) -> Network:
-    """The network at `source`, in eval mode. dtype=None keeps the checkpoint's own."""
+    """The network at `source`, in eval mode. dtype=None: bfloat16 on a GPU, elsewhere the checkpoint's own; float32 is exact."""
     folder = locate(source, revision)
     config = read_config(folder)
     names: list[str] = config.get("architectures") or [""]
@@ -35,10 +35,15 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
     family = FAMILIES[names[0]]
     with torch.device("meta"):
         model = family(config)
-    fill(model, folder, config, torch.device(device), as_dtype(dtype))
+    fill(model, folder, config, torch.device(device), as_dtype(dtype) or usual(torch.device(device)))
     model.config = config
     model.tokenizer = Tokenizer.from_folder(folder)
     return model.eval().requires_grad_(False)
+
+
+def usual(device: torch.device) -> torch.dtype | None:
+    """The precision of a device if nobody asks for one; None: as stored."""
+    return torch.bfloat16 if device.type == "cuda" else None
 
 
 def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
