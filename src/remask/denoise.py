@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from remask import memory
 from remask.canvas import Canvas, Edit
 from remask.compute import Kept, Model, chosen_positions, head_of, whole_rows
 from remask.decoders.base import Decoder, View
@@ -38,6 +39,10 @@ class Plan:
         return self.decoder.draws or any(shaper.draws for shaper in self.shapers)
 
 
+MEMORIES = ("seeds", "step", "done", "forwards", "positions", "touched", "decoder", "window", "reuse")
+"""The fields of a State that are memories in the sense of remask.memory."""
+
+
 @dataclass(frozen=True, eq=False)
 class State:
     """All that the next step needs. seeds, step, forwards, positions: (B,) int64; done: (B,) bool; touched: (B, L) bool."""
@@ -53,6 +58,26 @@ class State:
     window: Any
     reuse: Any
     kept: Kept = Kept()
+
+    def rows(self, index: Tensor) -> State:
+        """The chosen rows, in the order of `index` (R,) int64, on a canvas no longer than the longest of them."""
+        real = self.canvas.real[index]
+        length = int(torch.where(real, torch.arange(1, real.shape[1] + 1, device=real.device), 1).amax())
+        kept = self.kept.take(index, length)
+        canvas, others = self.canvas.rows(index).resized(length), memory.resized(memory.rows(self._memories, index), length)
+        return replace(self, canvas=canvas, kept=kept, **dict(zip(MEMORIES, others, strict=True)))
+
+    @staticmethod
+    def joined(states: Sequence[State]) -> State:
+        """Rows of states with the same parts below one another, padded to the longest canvas."""
+        counts, length = [state.canvas.shape[0] for state in states], max(state.canvas.shape[1] for state in states)
+        others = memory.joined([state._memories for state in states], counts, length)
+        kept = Kept.joined([state.kept for state in states], counts, length)
+        return replace(states[0], canvas=Canvas.joined([state.canvas for state in states]), kept=kept, **dict(zip(MEMORIES, others, strict=True)))
+
+    @property
+    def _memories(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in MEMORIES)
 
     def fork(self) -> State:
         """The same, to be stepped on its own: a pass writes into what was stored."""
@@ -92,13 +117,13 @@ def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     assert kept.logits is not None
     prediction = predict(plan, state, kept.logits)
     view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms, span, model.eos_ids)
-    edit, memory = plan.decoder.step(view, state.decoder)
+    edit, remembered = plan.decoder.step(view, state.decoder)
     edit = edit.within(running & ~state.canvas.given)
     if (protected := plan.reuse.protected(state.reuse)) is not None:
         edit = edit.within(~protected)
     canvas = edit.apply(state.canvas)
     done = state.done | ~canvas.masked.any(1)
-    if (pending := plan.decoder.pending(memory)) is not None:
+    if (pending := plan.decoder.pending(remembered)) is not None:
         done = state.done | (done & ~pending)
     if plan.early_stop:
         canvas, done = stop_at_end_of_text(canvas, done, model.eos_ids)
@@ -110,7 +135,7 @@ def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
         forwards=state.forwards + computed.any(1) * model.evaluations,
         positions=state.positions + computed.sum(1) * model.evaluations,
         touched=torch.where(active, False, state.touched) | edit.touched,
-        decoder=memory,
+        decoder=remembered,
         reuse=plan.reuse.observe(scene, Pass(active, prediction.raw, state.kept.logits, edit, canvas), state.reuse),
         kept=kept,
     )
