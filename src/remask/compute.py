@@ -87,6 +87,23 @@ class Kept:
         return self if bool(stay.all()) else replace(self, store=self.store.rows(stay.nonzero()[:, 0]), rows=self.rows[stay])
 
 
+@dataclass(frozen=True)
+class Manner:
+    """How rows are computed: stores and lone as of a reuse rule, mask_candidates as of a decoder."""
+
+    stores: bool = False
+    lone: bool = False
+    mask_candidates: bool = False
+
+
+def compute(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, manner: Manner) -> tuple[Kept, Tensor]:
+    """What is kept after a pass over the active (B, L) positions, and what was computed for it, (B, L) bool.  steps: (B,) int64."""
+    head = head_of(model, manner.mask_candidates)
+    if not manner.stores:
+        return whole_rows(model, canvas, kept, active, steps, head)
+    return chosen_positions(model, canvas, kept, active, steps, head, manner.lone)
+
+
 def head_of(model: Model, mask_candidates: bool) -> Head:
     """From hidden states to logits; unless a decoder asks for parity the mask is never a candidate."""
     if mask_candidates:
