@@ -1,6 +1,6 @@
 """Spec strings: "threshold:tau=0.9" <-> Threshold(tau=0.9). One grammar for every border of the library.
 
-name[:first_value][,key=value]...       a part as a value stands in parentheses: dual:inner=(surelock:eps=5e-4)
+name[:first_value][,key=value]...       a part as a value stands in parentheses: dual:inner=(surelock:eps=5e-4); several numbers: last=2+7
 """
 
 from __future__ import annotations
@@ -102,6 +102,8 @@ def _read(text: str, hint: Any, where: str) -> Any:
         if text not in get_args(hint):
             raise RemaskError(f"{where} is {text!r}; it must be one of {', '.join(map(str, get_args(hint)))}")
         return text
+    if origin is tuple:
+        return tuple(_read(one, get_args(hint)[0], where) for one in text.split("+") if one)
     if hint is bool:
         if text.lower() not in ("true", "false"):
             raise RemaskError(f"{where} is {text!r}; it must be true or false")
@@ -120,6 +122,8 @@ def _read(text: str, hint: Any, where: str) -> Any:
 def _write(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return "+".join(map(_write, value))  # pyright: ignore[reportUnknownArgumentType]
     return f"({spec(value)})" if dataclasses.is_dataclass(value) else str(value)
 
 
