@@ -6,22 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from remask.canvas import Canvas, Edit
 from remask.decoders.base import Decoder, View
+from remask.decoders.pace import write_best
 from remask.decoders.scores import ConfidenceName, check_score, confidence
 from remask.decoders.select import top
 from remask.errors import RemaskError
 from remask.randomness import ORDER
 from remask.schedules import BlockClock, LiteralBlocks, check_steps
-
-
-def write_best(view: View, score: Tensor, clock: BlockClock, steps: int | None) -> tuple[Edit, BlockClock]:
-    """Write the best positions: one, or the even share of the block's schedule."""
-    clock = clock.enter(view.canvas, view.eligible)
-    count = 1 if steps is None else clock.even_share()
-    return Edit(top(score, view.eligible, count), view.prediction.candidates), clock.tick()
 
 
 @dataclass(frozen=True)
