@@ -198,6 +198,15 @@ def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
     return list(seed)
 
 
+def check_fit(model: Model, canvas: Canvas) -> None:
+    """Raise unless the canvas has a length and ids that the model knows."""
+    if model.max_length is not None and canvas.shape[1] > model.max_length:
+        raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
+    known = getattr(model, "vocab_size", model.mask_id + 1)
+    if not 0 <= int(canvas.tokens.min()) <= int(canvas.tokens.max()) < known:
+        raise RemaskError(f"the canvas has ids from {int(canvas.tokens.min())} to {int(canvas.tokens.max())} and the model knows 0 to {known - 1}; is the tokenizer its own?")
+
+
 @torch.inference_mode()
 def denoise(
     model: Model,
@@ -212,8 +221,7 @@ def denoise(
     uniforms: Uniforms = keyed_uniforms,
 ) -> Iterator[Step]:
     """Yield one Step per pass until every row is done. Printing, tracing and stopping are the caller's business."""
-    if model.max_length is not None and canvas.shape[1] > model.max_length:
-        raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
+    check_fit(model, canvas)
     plan = Plan(decoder, window, reuse, tuple(shapers), early_stop, uniforms)
     state = start(canvas, plan, torch.tensor(row_seeds(seed, canvas.shape[0]), device=canvas.tokens.device))
     while not bool(state.done.all()):
