@@ -59,7 +59,7 @@ def run(
         )[0]
     stats = completion.stats
     if as_json:
-        record = {
+        costs = {
             "text": completion.text,
             "tokens": completion.tokens,
             "forwards": stats.forwards,
@@ -67,7 +67,7 @@ def run(
             "generated": stats.generated,
             "seconds": stats.seconds,
         }
-        typer.echo(json.dumps(record, ensure_ascii=False))
+        typer.echo(json.dumps(costs, ensure_ascii=False))
     else:
         typer.echo(completion.text)
 
