@@ -10,7 +10,7 @@ from torch import Tensor
 
 from remask.canvas import Canvas, Edit
 from remask.decoders.base import Decoder, View
-from remask.decoders.low_confidence import write_best
+from remask.decoders.pace import write_best
 from remask.decoders.select import top
 from remask.errors import RemaskError
 from remask.schedules import BlockClock, check_steps
