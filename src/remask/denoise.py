@@ -73,12 +73,13 @@ class State:
         return replace(self, canvas=canvas, kept=kept, **dict(zip(MEMORIES, others, strict=True)))
 
     @staticmethod
-    def joined(states: Sequence[State]) -> State:
-        """Rows of states with the same parts below one another, padded to the longest canvas."""
-        counts, length = [state.canvas.shape[0] for state in states], max(state.canvas.shape[1] for state in states)
+    def joined(states: Sequence[State], length: int | None = None) -> State:
+        """Rows of states with the same parts below one another, padded to the longest canvas, or cut or padded to `length`."""
+        counts = [state.canvas.shape[0] for state in states]
+        length = length or max(state.canvas.shape[1] for state in states)
         others = memory.joined([state._memories for state in states], counts, length)
         kept = Kept.joined([state.kept for state in states], counts, length)
-        return replace(states[0], canvas=Canvas.joined([state.canvas for state in states]), kept=kept, **dict(zip(MEMORIES, others, strict=True)))
+        return replace(states[0], canvas=Canvas.joined([state.canvas for state in states], length), kept=kept, **dict(zip(MEMORIES, others, strict=True)))
 
     @property
     def _memories(self) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -23,6 +24,18 @@ class Window(Protocol):
     def eligible(self, canvas: Canvas, state: Any) -> Tensor: ...
 
     def span(self, canvas: Canvas, state: Any) -> Tensor: ...
+
+
+def room(window: Window, prompt: Sequence[int], max_new_tokens: int, mask_id: int) -> int:
+    """How many positions a caller who asks for text is given behind the prompt: blocks from the first unknown position are filled up.
+
+    An infill (max_new_tokens=0) stays as it is.
+    """
+    if not isinstance(window, Blocks) or window.origin == "canvas" or max_new_tokens == 0:
+        return max_new_tokens
+    prompt = list(prompt)
+    inside = len(prompt) - prompt.index(mask_id) if mask_id in prompt else 0
+    return max_new_tokens + -(inside + max_new_tokens) % window.length
 
 
 @dataclass(frozen=True)

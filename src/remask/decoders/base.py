@@ -43,9 +43,13 @@ class View:
 
 
 class Decoder(Protocol):
-    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity)."""
+    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity).
+
+    `revises`: a token that it wrote may change again, so nothing is settled before the row is done.
+    """
 
     draws: ClassVar[bool] = False
+    revises: ClassVar[bool] = False
     mask_candidates: bool = False
 
     def init(self, canvas: Canvas) -> State: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -44,13 +44,21 @@ class Spelling:
 def lines(record: Record, spelling: Spelling) -> Iterator[dict[str, Any]]:
     """A record as JSON objects, the pieces that it needs before it."""
     if pieces := spelling.new(record):
-        yield {"kind": "pieces", "pieces": {str(token): piece for token, piece in pieces.items()}}
+        yield {"kind": "pieces", "pieces": spelled(pieces)}
+    yield as_object(record)
+
+
+def spelled(pieces: Mapping[int, str]) -> dict[str, str]:
+    """Pieces with the keys that JSON asks for."""
+    return {str(token): piece for token, piece in pieces.items()}
+
+
+def as_object(record: Record) -> dict[str, Any]:
+    """A record as a JSON object; minus infinity is null."""
     if isinstance(record, Opening):
-        yield {"kind": "opening", **asdict(record)}
-    else:
-        values = {key: value for key, value in asdict(record).items() if value is not None}
-        values["log_probability"] = [None if value == float("-inf") else value for value in record.log_probability]
-        yield {"kind": "step", **values}
+        return {"kind": "opening", **asdict(record)}
+    values = {key: value for key, value in asdict(record).items() if value is not None}
+    return {"kind": "step", **values, "log_probability": [None if value == float("-inf") else value for value in record.log_probability]}
 
 
 class TraceFile:

@@ -134,12 +134,12 @@ def record(
     canvas: the one before the first step; None: that of the first step with every position masked that is not given.
     runs: names of the rows, their numbers by default.  drafts: also what the model would write where it has not yet: a canvas of numbers a step.
     """
-    before = canvas
+    before, done, names = canvas, None, list(runs or ())
     for number, step in enumerate(steps):
         if before is None:
             before = unwritten(step.canvas)
-        names = runs or [str(row) for row in range(before.shape[0])]
-        if number == 0:
+        if done is None:
+            names = names or [str(row) for row in range(before.shape[0])]
             open_rows(to, before, names, seeds, settings)
             done = ~before.masked.any(1)
         for row in (~done).nonzero()[:, 0].tolist():
