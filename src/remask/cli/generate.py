@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -34,12 +34,11 @@ def run(
 ) -> None:
     """Complete a prompt."""
     import remask
+    from remask.shapers import sampling
     from remask.trace.terminal import watch as show
 
     prompt = read(text, file, unconditional)
-    shapers: list[Any] = [remask.Temperature(temperature)] if temperature else []
-    shapers += [remask.TopP(top_p)] if top_p != 1.0 else []
-    shapers += [remask.TopK(top_k)] if top_k else []
+    shapers = sampling(temperature, top_p, top_k)
     chosen = parts(decoder, window, reuse)
     network = open_model(model, device, dtype, revision)
     through = (lambda steps: show(steps, network.tokenizer)) if watch else None
