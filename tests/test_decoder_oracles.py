@@ -30,6 +30,7 @@ def decode_b(decoder, window="whole", **more):
         ("halton:steps=23", "whole", 552),
         ("joint_threshold:write_tau=0.5,edit_tau=0.9,check=false", "blocks:16,origin=canvas", 87),
         ("core:steps=23,every=8,reviews=2,suspects=6", "whole", 624),
+        ("wino:tau=0.6,check=0.5,share=1", "blocks:16,origin=canvas", 104),
     ],
 )
 def test_forwards_on_chain_b_match_the_recorded_runs(decoder, window, forwards):
@@ -145,6 +146,7 @@ def test_the_spacing_filter_relaxes_with_the_masks_and_keeps_its_distance():
         ("pc:lam=0,alpha=1e9", "low_confidence"),
         ("joint_threshold:write_tau=0.8,edit_tau=1", "threshold:0.8,strict=true"),
         ("core:reviews=0", "low_confidence"),
+        ("wino:tau=0.8,check=0,share=0,least=3", "threshold:0.8,strict=true,at_most=3"),
     ],
 )
 def test_limit_cases_are_the_simpler_decoder(first, second):

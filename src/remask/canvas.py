@@ -17,12 +17,14 @@ class Canvas:
 
     tokens: (B, L) int64.  given: (B, L) bool, positions that never change (padding counts as given).
     real: (B, L) bool, False where a shorter row was padded; the network must not look there.
+    shadows: (B, L) bool or None, places whose leave-one-out rows the next pass computes as well; the loop sets them for that pass.
     """
 
     tokens: Tensor
     given: Tensor
     real: Tensor
     mask_id: int
+    shadows: Tensor | None = None
 
     @property
     def masked(self) -> Tensor:
@@ -36,7 +38,8 @@ class Canvas:
 
     def rows(self, index: Tensor | slice) -> Canvas:
         """The chosen rows as a canvas of their own."""
-        return replace(self, tokens=self.tokens[index], given=self.given[index], real=self.real[index])
+        shadows = None if self.shadows is None else self.shadows[index]
+        return replace(self, tokens=self.tokens[index], given=self.given[index], real=self.real[index], shadows=shadows)
 
     @staticmethod
     def from_prompts(

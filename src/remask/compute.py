@@ -11,6 +11,7 @@ from torch import Tensor
 
 from remask.canvas import Canvas
 from remask.errors import RemaskError
+from remask.models.base import aligned
 from remask.models.store import Chosen
 
 
@@ -39,11 +40,13 @@ class Kept:
     """logits: (B, L, V), the last prediction of every position, before shapers, None before the first pass.
 
     store: keys and values of the rows in `rows` ((R,) int64, those still running), if the reuse rule asks for them.
+    beside: (B, S, V), the leave-one-out logits of the last pass, if a decoder asked for shadows; no pass reads those of another.
     """
 
     logits: Tensor | None = None
     store: Any = None
     rows: Tensor | None = None
+    beside: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -75,9 +78,10 @@ def whole_rows(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: 
     rows = active.any(1)
     if not bool(rows.any()):
         return kept, active
-    hidden, _ = model.forward(canvas.rows(rows))
-    fresh = checked(head(hidden), canvas.real[rows], rows.nonzero()[:, 0], steps)
-    return replace(kept, logits=put_rows(kept.logits, rows, fresh)), active
+    hidden, beside = parted(model.forward(canvas.rows(rows))[0], canvas.shape[1])
+    index = rows.nonzero()[:, 0]
+    fresh = checked(head(hidden), canvas.real[rows], index, steps)
+    return replace(kept, logits=put_rows(kept.logits, rows, fresh), beside=left_out(beside, rows, index, steps, head)), active
 
 
 def chosen_positions(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, head: Head, lone: bool = False) -> tuple[Kept, Tensor]:
@@ -98,6 +102,8 @@ def chosen_positions(model: Model, canvas: Canvas, kept: Kept, active: Tensor, s
     store, place = (None, None) if kept.rows is None else owned(kept, index)
     chosen = Chosen() if bool((wanted | ~real).all()) else Chosen.of(wanted)
     hidden, store = model.forward(part, chosen, store)
+    hidden, aside = parted(hidden, canvas.shape[1] if chosen.place is None else chosen.place.shape[1])
+    beside = left_out(aside, rows, index, steps, head)
     if chosen.place is None:
         fresh = checked(head(aligned(hidden, model.shift)), real, index, steps)
         if model.shift and kept.logits is not None:  # a left neighbour is computed for its keys alone: what it predicts may be frozen
@@ -109,9 +115,21 @@ def chosen_positions(model: Model, canvas: Canvas, kept: Kept, active: Tensor, s
         fresh = checked(head(hidden), torch.ones_like(target, dtype=torch.bool), index, steps)
         logits = kept.logits.index_put((index[:, None], target), fresh)
     if place is None or kept.store is None:
-        return Kept(logits, store, index), computed
+        return Kept(logits, store, index, beside), computed
     kept.store.put(place, store)
-    return replace(kept, logits=logits), computed
+    return replace(kept, logits=logits, beside=beside), computed
+
+
+def parted(hidden: Tensor, count: int) -> tuple[Tensor, Tensor | None]:
+    """The states of `count` positions, and those of the shadows behind them."""
+    return (hidden, None) if hidden.shape[1] == count else (hidden[:, :count], hidden[:, count:])
+
+
+def left_out(beside: Tensor | None, rows: Tensor, index: Tensor, steps: Tensor, head: Head) -> Tensor | None:
+    """(B, S, V): the leave-one-out logits of the rows (B,) bool that a pass computed."""
+    if beside is None:
+        return None
+    return put_rows(None, rows, checked(head(beside), torch.ones(beside.shape[:2], dtype=torch.bool, device=beside.device), index, steps))
 
 
 def owned(kept: Kept, index: Tensor) -> tuple[Any, Tensor | None]:
@@ -126,11 +144,6 @@ def owned(kept: Kept, index: Tensor) -> tuple[Any, Tensor | None]:
 def left_of(active: Tensor, shift: int) -> Tensor:
     """(B, L) bool: the positions whose states predict the active ones."""
     return torch.cat([active[:, shift:], torch.zeros_like(active[:, :shift])], dim=1)
-
-
-def aligned(hidden: Tensor, shift: int) -> Tensor:
-    """(B, L, D) as computed -> by the position they predict."""
-    return hidden if shift == 0 else torch.cat([hidden[:, :shift], hidden[:, :-shift]], dim=1)
 
 
 def renewed(hidden: Tensor, place: Tensor, computed: Tensor, active: Tensor, shift: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,8 @@ from remask.compute import Kept, Model, chosen_positions, head_of, whole_rows
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import LowConfidence
 from remask.errors import RemaskError
-from remask.prediction import Prediction
+from remask.models.shadow import computed_rows, places
+from remask.prediction import LeftOut, Prediction
 from remask.randomness import PROPOSAL, Uniforms, draw, keyed_uniforms
 from remask.reuse.base import Pass, Reuse, Scene
 from remask.reuse.fresh import Fresh
@@ -88,9 +89,11 @@ def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     active = plan.reuse.active(scene, state.reuse) & running
     if not plan.reuse.stale:
         active |= state.touched & state.canvas.real & running
-    kept, computed = compute(model, state, active, plan)
-    assert kept.logits is not None
-    prediction = predict(plan, state, kept.logits)
+    asking = shadowed(state.canvas, plan.decoder.shadows(state.canvas, span, state.decoder), running)
+    if asking.shadows is not None:  # a row that would compute nothing has no shadows to stand beside
+        active |= asking.real & asking.shadows.any(1, keepdim=True) & ~active.any(1, keepdim=True)
+    kept, computed = compute(model, state, asking, active, plan)
+    prediction = predict(plan, state, asking, kept)
     view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms, span, model.eos_ids)
     edit, memory = plan.decoder.step(view, state.decoder)
     edit = edit.within(running & ~state.canvas.given)
@@ -102,13 +105,14 @@ def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
         done = state.done | (done & ~pending)
     if plan.early_stop:
         canvas, done = stop_at_end_of_text(canvas, done, model.eos_ids)
+    extra = 0 if asking.shadows is None else computed_rows(asking.shadows, model.shift)
     state = replace(
         state,
         canvas=canvas,
         step=state.step + running[:, 0],
         done=done,
         forwards=state.forwards + computed.any(1) * model.evaluations,
-        positions=state.positions + computed.sum(1) * model.evaluations,
+        positions=state.positions + (computed.sum(1) + extra) * model.evaluations,
         touched=torch.where(active, False, state.touched) | edit.touched,
         decoder=memory,
         reuse=plan.reuse.observe(scene, Pass(active, prediction.raw, state.kept.logits, edit, canvas), state.reuse),
@@ -117,16 +121,24 @@ def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     return state, Step(canvas, prediction, edit, computed, done, state.forwards, state.positions)
 
 
-def compute(model: Model, state: State, active: Tensor, plan: Plan) -> tuple[Kept, Tensor]:
+def shadowed(canvas: Canvas, asked: Tensor | None, running: Tensor) -> Canvas:
+    """The canvas with the shadows that a decoder asked for, (B, L) bool, in running rows (B, 1)."""
+    asked = None if asked is None else asked & running & canvas.real
+    return canvas if asked is None or not bool(asked.any()) else replace(canvas, shadows=asked)
+
+
+def compute(model: Model, state: State, canvas: Canvas, active: Tensor, plan: Plan) -> tuple[Kept, Tensor]:
     """What is kept after a pass over the active (B, L) positions, and what was computed for it, (B, L) bool."""
     head = head_of(model, plan.decoder.mask_candidates)
     if not plan.reuse.stores:
-        return whole_rows(model, state.canvas, state.kept, active, state.step, head)
-    return chosen_positions(model, state.canvas, state.kept.only(~state.done), active, state.step, head, plan.reuse.lone)
+        return whole_rows(model, canvas, state.kept, active, state.step, head)
+    return chosen_positions(model, canvas, state.kept.only(~state.done), active, state.step, head, plan.reuse.lone)
 
 
-def predict(plan: Plan, state: State, logits: Tensor) -> Prediction:
+def predict(plan: Plan, state: State, canvas: Canvas, kept: Kept) -> Prediction:
     """The belief and one candidate per position."""
+    logits = kept.logits
+    assert logits is not None
     shaped = logits
     for shaper in plan.shapers:
         shaped = shaper(shaped)
@@ -134,7 +146,8 @@ def predict(plan: Plan, state: State, logits: Tensor) -> Prediction:
         candidates = draw(shaped, plan.uniforms(state.seeds, state.step, logits.shape[1], PROPOSAL))
     else:
         candidates = shaped.argmax(-1)
-    return Prediction.of(logits, shaped, candidates)
+    left_out = None if canvas.shadows is None or kept.beside is None else LeftOut(canvas.shadows, places(canvas.shadows), kept.beside)
+    return Prediction.of(logits, shaped, candidates, left_out)
 
 
 def stop_at_end_of_text(canvas: Canvas, done: Tensor, eos_ids: tuple[int, ...]) -> tuple[Canvas, Tensor]:

@@ -50,6 +50,13 @@ class Decoder(Protocol):
 
     def init(self, canvas: Canvas) -> State: ...
 
+    def shadows(self, canvas: Canvas, span: Tensor, state: State) -> Tensor | None:
+        """(B, L) bool: places whose leave-one-out belief the coming pass shall give (`view.prediction.left_out`); None: none.
+
+        span: (B, L) bool, the open block.
+        """
+        return None
+
     def step(self, view: View, state: State) -> tuple[Edit, State]: ...
 
     def pending(self, state: State) -> Tensor | None:

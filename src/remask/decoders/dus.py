@@ -122,6 +122,9 @@ class Spaced(Decoder):
     def pending(self, state: object) -> Tensor | None:
         return self.inner.pending(state)
 
+    def shadows(self, canvas: Canvas, span: Tensor, state: object) -> Tensor | None:
+        return self.inner.shadows(canvas, span, state)
+
     def step(self, view: View, state: object) -> tuple[Edit, object]:
         edit, state = self.inner.step(view, state)
         if self.g0 == 0:

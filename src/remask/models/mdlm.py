@@ -98,11 +98,9 @@ class Block(nn.Module):
         assert mixing.gate is not None
         assert thinking.gate is not None
         query, key, value = (heads(part, self.count) for part in self.attn_qkv(mixing.normalise(x)).chunk(3, dim=-1))
-        key = rotate(key, *angles)
-        if memory is not None:
-            key, value = memory.exchange(key, value)
-        mixed = self.attn_out(attend(rotate(query, *angles), key, value, real))
-        x = x + mixing.gate.to(x.dtype) * mixed
+        query, key = rotate(query, *angles), rotate(key, *angles)
+        mixed = attend(query, key, value, real) if memory is None else memory.mix(query, key, value, real)
+        x = x + mixing.gate.to(x.dtype) * self.attn_out(mixed)
         return x + thinking.gate.to(x.dtype) * self.mlp(thinking.normalise(x))
 
 
@@ -156,7 +154,7 @@ class MDLM(Network):
         place, seen = placed(tokens, real)
         conditions = self._conditions(tokens, real, sigma)
         if memory is not None:
-            tokens, place = memory.take(tokens), memory.take(place)
+            tokens, place = memory.enter(tokens, place)
         return self.through(self.embed(tokens), place, seen, conditions, memory)
 
     def embed(self, tokens: Tensor) -> Tensor:
