@@ -9,6 +9,7 @@ import torch
 
 from remask.canvas import Canvas, Edit
 from remask.decoders.base import Decoder, View
+from remask.decoders.scores import support
 from remask.decoders.select import top
 from remask.errors import RemaskError
 from remask.schedules import BlockClock
@@ -38,8 +39,7 @@ class P2(Decoder):
     def step(self, view: View, state: BlockClock) -> tuple[Edit, BlockClock]:
         clock = state.enter(view.canvas, view.eligible)
         belief = view.prediction.raw
-        held = belief.probabilities.gather(-1, view.canvas.tokens[..., None])[..., 0]
-        score = torch.where(view.eligible, belief.sampled_confidence.log(), self.eta * held.log())
+        score = torch.where(view.eligible, belief.sampled_confidence.log(), self.eta * support(view).log())
         open_ = view.eligible | view.filled
         total, done = open_.sum(1), clock.done + 1
         keep = total - (total * (clock.steps - done).clamp(min=0)).div(clock.steps.clamp(min=1), rounding_mode="floor")

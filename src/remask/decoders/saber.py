@@ -9,6 +9,7 @@ from torch import Tensor
 
 from remask.canvas import Canvas, Edit
 from remask.decoders.base import Decoder, View
+from remask.decoders.scores import support
 from remask.decoders.select import longest_prefix, top
 from remask.errors import RemaskError
 
@@ -46,7 +47,7 @@ class Saber(Decoder):
         tau = torch.where(state.count > 0, state.total / state.count.clamp(min=1), 1.0)[:, None]
         write = longest_prefix(belief.confidence, view.eligible, lambda falling: falling > tau, at_least=self.least)
         written = write.sum(1)
-        held = belief.probabilities.gather(-1, view.canvas.tokens[..., None])[..., 0]
+        held = support(view)
         fell = state.last - held
         allowed = torch.maximum(written.new_tensor(self.least // 2), -(-written // 8)).minimum(written - 1)
         again = top(fell, view.filled & (fell > 0), allowed)
