@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from remask.errors import RemaskError
 
@@ -38,8 +39,27 @@ class Canvas:
 
     def rows(self, index: Tensor | slice) -> Canvas:
         """The chosen rows as a canvas of their own."""
-        shadows = None if self.shadows is None else self.shadows[index]
+        shadows = None if self.shadows is None or not bool(self.shadows[index].any()) else self.shadows[index]
         return replace(self, tokens=self.tokens[index], given=self.given[index], real=self.real[index], shadows=shadows)
+
+    def resized(self, length: int) -> Canvas:
+        """With `length` positions: padded on the right, or cut there."""
+        room = max(0, length - self.shape[1])
+        tokens, given, real = (
+            functional.pad(tensor[:, :length], (0, room), value=value) for tensor, value in ((self.tokens, self.mask_id), (self.given, True), (self.real, False))
+        )
+        shadows = None if self.shadows is None else functional.pad(self.shadows[:, :length], (0, room), value=False)
+        return replace(self, tokens=tokens, given=given, real=real, shadows=shadows)
+
+    @staticmethod
+    def joined(canvases: Sequence[Canvas], length: int | None = None) -> Canvas:
+        """Rows below one another, padded to the longest, or to `length`."""
+        same = [canvas.resized(length or max(canvas.shape[1] for canvas in canvases)) for canvas in canvases]
+        tokens, given, real = (torch.cat(parts) for parts in zip(*((canvas.tokens, canvas.given, canvas.real) for canvas in same), strict=True))
+        shadows = None
+        if any(canvas.shadows is not None for canvas in same):
+            shadows = torch.cat([torch.zeros_like(canvas.given) if canvas.shadows is None else canvas.shadows for canvas in same])
+        return replace(same[0], tokens=tokens, given=given, real=real, shadows=shadows)
 
     @staticmethod
     def from_prompts(

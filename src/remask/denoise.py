@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from remask import memory
 from remask.canvas import Canvas, Edit
-from remask.compute import Kept, Model, chosen_positions, head_of, whole_rows
+from remask.compute import Kept, Manner, Model, compute
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import LowConfidence
 from remask.errors import RemaskError
@@ -38,6 +39,15 @@ class Plan:
     def draws(self) -> bool:
         return self.decoder.draws or any(shaper.draws for shaper in self.shapers)
 
+    @property
+    def manner(self) -> Manner:
+        """What the network has to know of the parts; rows of one manner can share a forward."""
+        return Manner(self.reuse.stores, self.reuse.lone, self.decoder.mask_candidates)
+
+
+MEMORIES = ("seeds", "step", "done", "forwards", "positions", "touched", "decoder", "window", "reuse")
+"""The fields of a State that are memories in the sense of remask.memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -54,6 +64,26 @@ class State:
     window: Any
     reuse: Any
     kept: Kept = Kept()
+
+    def rows(self, index: Tensor) -> State:
+        """The chosen rows, in the order of `index` (R,) int64, on a canvas no longer than the longest of them."""
+        real = self.canvas.real[index]
+        length = int(torch.where(real, torch.arange(1, real.shape[1] + 1, device=real.device), 1).amax())
+        kept = self.kept.take(index, length)
+        canvas, others = self.canvas.rows(index).resized(length), memory.resized(memory.rows(self._memories, index), length)
+        return replace(self, canvas=canvas, kept=kept, **dict(zip(MEMORIES, others, strict=True)))
+
+    @staticmethod
+    def joined(states: Sequence[State]) -> State:
+        """Rows of states with the same parts below one another, padded to the longest canvas."""
+        counts, length = [state.canvas.shape[0] for state in states], max(state.canvas.shape[1] for state in states)
+        others = memory.joined([state._memories for state in states], counts, length)
+        kept = Kept.joined([state.kept for state in states], counts, length)
+        return replace(states[0], canvas=Canvas.joined([state.canvas for state in states]), kept=kept, **dict(zip(MEMORIES, others, strict=True)))
+
+    @property
+    def _memories(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in MEMORIES)
 
     def fork(self) -> State:
         """The same, to be stepped on its own: a pass writes into what was stored."""
@@ -80,43 +110,71 @@ def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
     return State(canvas, seeds, zero, done, zero, zero, canvas.real, plan.decoder.init(canvas), plan.window.init(canvas), plan.reuse.init(canvas))
 
 
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What is settled before the network is asked. running: (B, 1) bool.  eligible, active: (B, L) bool, what may be written and what is computed.
+
+    canvas: the state's, with the shadows that the decoder asked for.
+    """
+
+    scene: Scene
+    running: Tensor
+    eligible: Tensor
+    active: Tensor
+    canvas: Canvas
+
+
 def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     """One pass: eligible -> active -> network -> prediction -> edit -> canvas. Rows that are done do not move."""
+    sight = look(state, plan)
+    kept, computed = compute(model, sight.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
+    assert kept.logits is not None
+    state, seen = conclude(model, state, plan, sight, kept.logits, computed, kept.beside)
+    return replace(state, kept=kept), seen
+
+
+def look(state: State, plan: Plan) -> Sight:
+    """What window and reuse rule decide from the canvas alone."""
     running = ~state.done[:, None]
     eligible = plan.window.eligible(state.canvas, state.window) & running
-    span = plan.window.span(state.canvas, state.window) & running
-    scene = Scene(state.canvas, span, state.touched, state.step)
+    scene = Scene(state.canvas, plan.window.span(state.canvas, state.window) & running, state.touched, state.step)
     active = plan.reuse.active(scene, state.reuse) & running
     if not plan.reuse.stale:
         active |= state.touched & state.canvas.real & running
-    asking = shadowed(state.canvas, plan.decoder.shadows(state.canvas, span, state.decoder), running)
-    if asking.shadows is not None:  # a row that would compute nothing has no shadows to stand beside
-        active |= asking.real & asking.shadows.any(1, keepdim=True) & ~active.any(1, keepdim=True)
-    kept, computed = compute(model, state, asking, active, plan)
-    prediction = predict(plan, state, asking, kept)
-    view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms, span, model.eos_ids)
-    edit, memory = plan.decoder.step(view, state.decoder)
-    edit = edit.within(running & ~state.canvas.given)
+    canvas = shadowed(state.canvas, plan.decoder.shadows(state.canvas, scene.span, state.decoder), running)
+    if canvas.shadows is not None:  # a row that would compute nothing has no shadows to stand beside
+        active |= canvas.real & canvas.shadows.any(1, keepdim=True) & ~active.any(1, keepdim=True)
+    return Sight(scene, running, eligible, active, canvas)
+
+
+def conclude(model: Model, state: State, plan: Plan, sight: Sight, logits: Tensor, computed: Tensor, beside: Tensor | None = None) -> tuple[State, Step]:
+    """What the parts make of the new logits (B, L, V); computed: (B, L) bool. `state.kept` is still that of the pass before.
+
+    beside: (B, S, V), the leave-one-out logits of the shadows of `sight.canvas`.
+    """
+    prediction = predict(plan, state, logits, left_out(sight.canvas, beside))
+    view = View(state.canvas, prediction, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
+    edit, remembered = plan.decoder.step(view, state.decoder)
+    edit = edit.within(sight.running & ~state.canvas.given)
     if (protected := plan.reuse.protected(state.reuse)) is not None:
         edit = edit.within(~protected)
     canvas = edit.apply(state.canvas)
     done = state.done | ~canvas.masked.any(1)
-    if (pending := plan.decoder.pending(memory)) is not None:
+    if (pending := plan.decoder.pending(remembered)) is not None:
         done = state.done | (done & ~pending)
     if plan.early_stop:
         canvas, done = stop_at_end_of_text(canvas, done, model.eos_ids)
-    extra = 0 if asking.shadows is None else computed_rows(asking.shadows, model.shift)
+    extra = 0 if sight.canvas.shadows is None else computed_rows(sight.canvas.shadows, model.shift)
     state = replace(
         state,
         canvas=canvas,
-        step=state.step + running[:, 0],
+        step=state.step + sight.running[:, 0],
         done=done,
         forwards=state.forwards + computed.any(1) * model.evaluations,
         positions=state.positions + (computed.sum(1) + extra) * model.evaluations,
-        touched=torch.where(active, False, state.touched) | edit.touched,
-        decoder=memory,
-        reuse=plan.reuse.observe(scene, Pass(active, prediction.raw, state.kept.logits, edit, canvas), state.reuse),
-        kept=kept,
+        touched=torch.where(sight.active, False, state.touched) | edit.touched,
+        decoder=remembered,
+        reuse=plan.reuse.observe(sight.scene, Pass(sight.active, prediction.raw, state.kept.logits, edit, canvas), state.reuse),
     )
     return state, Step(canvas, prediction, edit, computed, done, state.forwards, state.positions)
 
@@ -127,18 +185,16 @@ def shadowed(canvas: Canvas, asked: Tensor | None, running: Tensor) -> Canvas:
     return canvas if asked is None or not bool(asked.any()) else replace(canvas, shadows=asked)
 
 
-def compute(model: Model, state: State, canvas: Canvas, active: Tensor, plan: Plan) -> tuple[Kept, Tensor]:
-    """What is kept after a pass over the active (B, L) positions, and what was computed for it, (B, L) bool."""
-    head = head_of(model, plan.decoder.mask_candidates)
-    if not plan.reuse.stores:
-        return whole_rows(model, canvas, state.kept, active, state.step, head)
-    return chosen_positions(model, canvas, state.kept.only(~state.done), active, state.step, head, plan.reuse.lone)
+def left_out(canvas: Canvas, beside: Tensor | None) -> LeftOut | None:
+    """The belief of the canvas's shadows, from their logits (B, S, V); other rows of the same pass may have had more of them."""
+    if canvas.shadows is None or beside is None:
+        return None
+    place = places(canvas.shadows)
+    return LeftOut(canvas.shadows, place, beside[:, : place.shape[1]])
 
 
-def predict(plan: Plan, state: State, canvas: Canvas, kept: Kept) -> Prediction:
+def predict(plan: Plan, state: State, logits: Tensor, left_out: LeftOut | None = None) -> Prediction:
     """The belief and one candidate per position."""
-    logits = kept.logits
-    assert logits is not None
     shaped = logits
     for shaper in plan.shapers:
         shaped = shaper(shaped)
@@ -146,7 +202,6 @@ def predict(plan: Plan, state: State, canvas: Canvas, kept: Kept) -> Prediction:
         candidates = draw(shaped, plan.uniforms(state.seeds, state.step, logits.shape[1], PROPOSAL))
     else:
         candidates = shaped.argmax(-1)
-    left_out = None if canvas.shadows is None or kept.beside is None else LeftOut(canvas.shadows, places(canvas.shadows), kept.beside)
     return Prediction.of(logits, shaped, candidates, left_out)
 
 

@@ -12,7 +12,7 @@ from remask.prediction import Prediction
 from remask.randomness import Uniforms
 
 State = Any
-"""A decoder's own memory: tensors with a leading B, or a frozen dataclass of them."""
+"""A decoder's own memory: None, (B,) or (B, L, ...) tensors, or a tuple or frozen dataclass of them (remask.memory)."""
 
 
 @dataclass(frozen=True, eq=False)
