@@ -2,6 +2,7 @@
 
 from remask import testing as testing
 from remask.canvas import Canvas, Edit
+from remask.citation import citation
 from remask.decoders import (
     DECODERS,
     DUS,
@@ -108,6 +109,7 @@ __all__ = [
     "Unchanged",
     "Vicinity",
     "Whole",
+    "citation",
     "decode",
     "decoders",
     "denoise",

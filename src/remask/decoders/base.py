@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.prediction import Prediction
 from remask.randomness import Uniforms
 
@@ -43,8 +44,9 @@ class View:
 
 
 class Decoder(Protocol):
-    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity)."""
+    """`papers`: what to cite. `draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity)."""
 
+    papers: ClassVar[tuple[Paper, ...]] = ()
     draws: ClassVar[bool] = False
     mask_candidates: bool = False
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import write_best
 from remask.decoders.scores import support
 from remask.decoders.select import top
 from remask.errors import RemaskError
 from remask.schedules import BlockClock, check_steps
+
+PAPER = Paper("CORE: Context-Robust Remasking for Diffusion Language Models", "2602.04096", 2026, "Kevin Zhai and Sabbir Mollah and Zhenyi Wang and Mubarak Shah")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,7 @@ class CoRe(Decoder):
     suspects: int = 8
     remask: int = 1
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)

@@ -6,15 +6,28 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import write_best
 from remask.errors import RemaskError
 from remask.schedules import BlockClock, check_steps
+
+UNCODE = Paper(
+    "PC-Sampler: Position-Aware Calibration of Decoding Bias in Masked Diffusion Models",
+    "2508.13021",
+    2025,
+    "Pengcheng Huang and Shuhao Liu and Zhenghao Liu and Yukun Yan and Shuo Wang and Zulong Chen and Tong Xiao",
+)
+
+HALTON = Paper(
+    "Halton Scheduler For Masked Generative Image Transformer", "2503.17076", 2025, "Victor Besnier and Mickael Chen and David Hurych and Eduardo Valle and Matthieu Cord"
+)
 
 
 def places(canvas: Canvas) -> Tensor:
@@ -36,6 +49,7 @@ class PC(Decoder):
     background: str | None = None
     steps: int | None = None
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (UNCODE,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -82,6 +96,7 @@ class Halton(Decoder):
     base: int = 2
     steps: int | None = None
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (HALTON,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn import functional
 
 from remask.canvas import Canvas, Edit
+from remask.citation import DINFER, Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.scores import support
 from remask.decoders.select import top
@@ -25,6 +27,7 @@ class Hierarchy(Decoder):
     low: float = 0.4
     remask: bool = False
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (DINFER,)
 
     def init(self, canvas: Canvas) -> None:
         return None

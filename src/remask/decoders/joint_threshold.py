@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.scores import support
 from remask.decoders.select import longest_prefix, top
 from remask.errors import RemaskError
+
+PAPER = Paper("LLaDA2.1: Speeding Up Text Diffusion via Token Editing", "2602.08676", 2026, "Tiwei Bie and Maosong Cao and Xiang Cao and others")
+REMASK = Paper("Remask, Don't Replace: Token-to-Mask Refinement in Masked Diffusion Language Models", "2604.18738", 2026)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,7 @@ class JointThreshold(Decoder):
     check: bool = True
     most: int = 10_000
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER, REMASK)
 
     def __post_init__(self) -> None:
         if self.post < 0 or self.most < 1:

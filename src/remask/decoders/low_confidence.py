@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import LLADA, Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.scores import ConfidenceName, check_score, confidence
 from remask.decoders.select import top
@@ -31,6 +33,7 @@ class LowConfidence(Decoder):
     steps: int | None = None
     score: ConfidenceName = "max"
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -49,6 +52,7 @@ class Random(Decoder):
 
     steps: int | None = None
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)

@@ -8,11 +8,17 @@ from typing import ClassVar
 import torch
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.scores import support
 from remask.decoders.select import top
 from remask.errors import RemaskError
 from remask.schedules import BlockClock
+
+PAPER = Paper(
+    "Path Planning for Masked Diffusion Model Sampling", "2502.03540", 2025,
+    "Fred Zhangzhi Peng and Zachary Bezemek and Sawan Patel and Jarrid Rector-Brooks and Sherwood Yao and Avishek Joey Bose and Alexander Tong and Pranam Chatterjee",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class P2(Decoder):
     eta: float = 1.0
     draws: ClassVar[bool] = True
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.steps < 1:

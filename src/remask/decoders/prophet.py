@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import top
 from remask.errors import RemaskError
+
+PROPHET = Paper(
+    "Diffusion Language Models Know the Answer Before Decoding",
+    "2508.19982",
+    2025,
+    "Pengxiang Li and Yefan Zhou and Dilxat Muhtar and Lu Yin and Shilin Yan and Li Shen and Yi Liang and Soroush Vosoughi and Shiwei Liu",
+)
+
+SCHED = Paper(
+    "Fast-Decoding Diffusion Language Models via Progress-Aware Confidence Schedules", "2512.02892", 2025, "Amr Mohamed and Yang Zhang and Michalis Vazirgiannis and Guokan Shang"
+)
 
 GAPS = (7.5, 5.0, 2.5)
 PHASES = (0.33, 0.67)
@@ -44,6 +56,7 @@ class Prophet(Decoder):
     smooth: bool = False
     of: Literal["unknown", "canvas"] = "unknown"
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PROPHET, SCHED)
 
     def __post_init__(self) -> None:
         if self.answer not in ("span", "tail") or self.of not in ("unknown", "canvas"):

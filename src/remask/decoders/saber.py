@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.scores import support
 from remask.decoders.select import longest_prefix, top
 from remask.errors import RemaskError
+
+PAPER = Paper(
+    "Saber: An Efficient Sampling with Adaptive Acceleration and Backtracking Enhanced Remasking for Diffusion Language Model", "2510.18165", 2025,
+    "Yihong Dong and Zhaoyu Ma and Xue Jiang and Zhiyuan Fan and Jiaru Qian and Yongmin Li and Jianha Xiao and Zhi Jin and "
+    "Rongyu Cao and Binhua Li and Fei Huang and Yongbin Li and Ge Li",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +41,7 @@ class Saber(Decoder):
 
     least: int = 2
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.least < 1:

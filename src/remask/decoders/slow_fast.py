@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import longest_prefix
 from remask.errors import RemaskError
+
+PAPER = Paper(
+    "Accelerating Diffusion Large Language Models with SlowFast Sampling: The Three Golden Principles", "2506.10848", 2025,
+    "Qingyan Wei and Yaojie Zhang and Zhiyuan Liu and Puyu Zeng and Yuxuan Wang and Biqing Qi and Dongrui Liu and Linfeng Zhang",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +48,7 @@ class SlowFast(Decoder):
     spread: float = 1.0
     slow_tau: float = 2.0
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.slow_steps < 0:

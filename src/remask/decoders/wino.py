@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import ranked, top, unranked
 from remask.errors import RemaskError
+
+PAPER = Paper(
+    "Wide-In, Narrow-Out: Revokable Decoding for Efficient and Effective DLLMs", "2507.18578", 2025,
+    "Feng Hong and Geng Yu and Yushi Ye and Haicheng Huang and Huangjie Zheng and Ya Zhang and Yanfeng Wang and Jiangchao Yao",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,7 @@ class WINO(Decoder):
     least: int = 5
     most: int = 20
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1 or not 1 <= self.least <= self.most:

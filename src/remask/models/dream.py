@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from remask.citation import DREAM, Paper
 from remask.errors import RemaskError
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network, aligned
@@ -64,6 +65,7 @@ class Dream(Network):
     """The hidden states are moved one place right, so that logits are aligned with the positions they predict."""
 
     shift = 1
+    papers: ClassVar[tuple[Paper, ...]] = (DREAM,)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "rms_norm_eps", "rope_theta", "mask_token_id")

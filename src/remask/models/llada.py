@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from remask.citation import LLADA, Paper
 from remask.errors import RemaskError
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network
@@ -45,6 +46,8 @@ class Block(nn.Module):
 
 class LLaDA(Network):
     """LLaDA-8B Base, Instruct, 1.5, and our own checkpoints."""
+
+    papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         config = _explicit(config)

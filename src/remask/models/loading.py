@@ -29,16 +29,21 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
     """The network at `source`, in eval mode. dtype=None keeps the checkpoint's own."""
     folder = locate(source, revision)
     config = read_config(folder)
-    names: list[str] = config.get("architectures") or [""]
-    if names[0] not in FAMILIES:
-        raise RemaskError(f"{folder / 'config.json'} is for {names[0]!r}; supported architectures: {', '.join(FAMILIES)}")
-    family = FAMILIES[names[0]]
+    family = family_of(config, folder / "config.json")
     with torch.device("meta"):
         model = family(config)
     fill(model, folder, config, torch.device(device), as_dtype(dtype))
     model.config = config
     model.tokenizer = Tokenizer.from_folder(folder)
     return model.eval().requires_grad_(False)
+
+
+def family_of(config: dict[str, Any], source: str | Path) -> Any:
+    """The class of the network that a config.json, read from `source`, describes."""
+    names: list[str] = config.get("architectures") or [""]
+    if names[0] not in FAMILIES:
+        raise RemaskError(f"{source} is for {names[0]!r}; supported architectures: {', '.join(FAMILIES)}")
+    return FAMILIES[names[0]]
 
 
 def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from remask.citation import MDLM as MDLM_PAPER
+from remask.citation import Paper
 from remask.errors import RemaskError
 from remask.models.attention import attend, heads, placed, rotary, rotate
 from remask.models.base import Network
@@ -127,6 +129,8 @@ class MDLM(Network):
     Where the checkpoint is not time-conditioned, sigma is 0 for every input. The conditions are then constants of the
     weights: computed once, and again after a move, a cast, `train`, `eval` or `load_state_dict`.
     """
+
+    papers: ClassVar[tuple[Paper, ...]] = (MDLM_PAPER,)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         width, cond, blocks, count, vocab_size = _sizes(config)
