@@ -111,7 +111,7 @@ def head_of(model: Model, mask_candidates: bool) -> Head:
     """From hidden states to logits; unless a decoder asks for parity the mask is never a candidate."""
     if mask_candidates:
         return model.head
-    return lambda hidden: (logits := model.head(hidden)).index_fill(-1, torch.tensor([model.mask_id], device=logits.device), float("-inf"))
+    return lambda hidden: (logits := model.head(hidden)).index_fill(-1, torch.full((1,), model.mask_id, device=logits.device), float("-inf"))
 
 
 def whole_rows(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, head: Head) -> tuple[Kept, Tensor]:

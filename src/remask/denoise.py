@@ -63,7 +63,7 @@ class State:
     decoder: Any
     window: Any
     reuse: Any
-    kept: Kept = Kept()
+    kept: Any = Kept()
 
     def rows(self, index: Tensor) -> State:
         """The chosen rows, in the order of `index` (R,) int64, on a canvas no longer than the longest of them."""
@@ -128,9 +128,8 @@ class Sight:
 def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     """One pass: eligible -> active -> network -> prediction -> edit -> canvas. Rows that are done do not move."""
     sight = look(state, plan)
-    kept, computed = compute(model, sight.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
-    assert kept.logits is not None
-    state, seen = conclude(model, state, plan, sight, kept.logits, computed, kept.beside)
+    kept, computed, prediction = believe(model, state, plan, sight)
+    state, seen = conclude(model, state, plan, sight, prediction, computed)
     return replace(state, kept=kept), seen
 
 
@@ -148,12 +147,17 @@ def look(state: State, plan: Plan) -> Sight:
     return Sight(scene, running, eligible, active, canvas)
 
 
-def conclude(model: Model, state: State, plan: Plan, sight: Sight, logits: Tensor, computed: Tensor, beside: Tensor | None = None) -> tuple[State, Step]:
-    """What the parts make of the new logits (B, L, V); computed: (B, L) bool. `state.kept` is still that of the pass before.
+def believe(model: Model, state: State, plan: Plan, sight: Sight) -> tuple[Any, Tensor, Prediction]:
+    """What is kept after the pass, what was computed for it, (B, L) bool, and the belief. A model may do all of it by itself (remask.captured)."""
+    if (own := getattr(model, "believe", None)) is not None:
+        return own(state, sight)
+    kept, computed = compute(model, sight.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
+    assert kept.logits is not None
+    return kept, computed, predict(plan, state, sight, kept.logits, kept.beside)
 
-    beside: (B, S, V), the leave-one-out logits of the shadows of `sight.canvas`.
-    """
-    prediction = predict(plan, state, logits, left_out(sight.canvas, beside))
+
+def conclude(model: Model, state: State, plan: Plan, sight: Sight, prediction: Prediction, computed: Tensor) -> tuple[State, Step]:
+    """What the parts make of the belief; computed: (B, L) bool. `state.kept` is still that of the pass before."""
     view = View(state.canvas, prediction, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
     edit, remembered = plan.decoder.step(view, state.decoder)
     edit = edit.within(sight.running & ~state.canvas.given)
@@ -194,8 +198,8 @@ def left_out(canvas: Canvas, beside: Tensor | None) -> LeftOut | None:
     return LeftOut(canvas.shadows, place, beside[:, : place.shape[1]])
 
 
-def predict(plan: Plan, state: State, logits: Tensor, left_out: LeftOut | None = None) -> Prediction:
-    """The belief and one candidate per position."""
+def predict(plan: Plan, state: State, sight: Sight, logits: Tensor, beside: Tensor | None = None) -> Prediction:
+    """The belief and one candidate per position, from (B, L, V) logits; beside: (B, S, V), those of the shadows of `sight.canvas`."""
     shaped = logits
     for shaper in plan.shapers:
         shaped = shaper(shaped)
@@ -203,14 +207,14 @@ def predict(plan: Plan, state: State, logits: Tensor, left_out: LeftOut | None =
         candidates = draw(shaped, plan.uniforms(state.seeds, state.step, logits.shape[1], PROPOSAL))
     else:
         candidates = shaped.argmax(-1)
-    return Prediction.of(logits, shaped, candidates, left_out)
+    return Prediction.of(logits, shaped, candidates, left_out(sight.canvas, beside))
 
 
 def stop_at_end_of_text(canvas: Canvas, done: Tensor, eos_ids: tuple[int, ...]) -> tuple[Canvas, Tensor]:
     """Rows whose first written end-of-text has no mask before it are done; the rest of the row becomes end-of-text."""
     if not eos_ids:
         return canvas, done
-    ends = torch.isin(canvas.tokens, torch.tensor(eos_ids, device=canvas.tokens.device)) & ~canvas.given
+    ends = torch.stack([canvas.tokens == end for end in eos_ids]).any(0) & ~canvas.given
     settled = (ends & (canvas.masked.long().cumsum(1) == 0)).any(1)
     behind = canvas.masked & settled[:, None]
     return replace(canvas, tokens=canvas.tokens.masked_fill(behind, eos_ids[0])), done | settled
@@ -251,6 +255,9 @@ def denoise(
     check_fit(model, canvas)
     plan = Plan(decoder, window, reuse, tuple(shapers), early_stop, uniforms)
     state = start(canvas, plan, torch.tensor(row_seeds(seed, canvas.shape[0]), device=canvas.tokens.device))
+    if (passes := getattr(model, "passes", None)) is not None:
+        yield from passes(state, plan)
+        return
     while not bool(state.done.all()):
         state, seen = step(model, state, plan)
         yield seen
