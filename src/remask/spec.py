@@ -10,6 +10,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from remask.continuous import SAMPLERS, Sampler
 from remask.decoders import DECODERS, Decoder
 from remask.errors import RemaskError
 from remask.reuse import REUSES, Reuse
@@ -33,9 +34,14 @@ def parse_reuse(text: str) -> Reuse:
     return _parse(text, REUSES, "reuse")
 
 
+def parse_sampler(text: str) -> Sampler | Decoder:
+    """What writes whole rows: a sampler of the continuous state (`sde:forwards=32`), or any decoder (`remdm:steps=32`)."""
+    return _parse(text, {**SAMPLERS, **DECODERS}, "sampler")
+
+
 def spec(part: Any) -> str:
     """The shortest spec string that parses to an equal part."""
-    registries: tuple[Mapping[str, type[Any]], ...] = (DECODERS, WINDOWS, REUSES)
+    registries: tuple[Mapping[str, type[Any]], ...] = (DECODERS, WINDOWS, REUSES, SAMPLERS)
     for registry in registries:
         for name, kind in registry.items():
             if type(part) is kind:  # exact: a subclass is another part
@@ -123,4 +129,4 @@ def _write(value: object) -> str:
     return f"({spec(value)})" if dataclasses.is_dataclass(value) else str(value)
 
 
-__all__ = ["WINDOWS", "parse_decoder", "parse_reuse", "parse_window", "spec"]
+__all__ = ["WINDOWS", "parse_decoder", "parse_reuse", "parse_sampler", "parse_window", "spec"]

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from remask.errors import RemaskError
 from remask.models.base import Network
+from remask.models.causal import Causal
 from remask.models.dream import Dream
 from remask.models.dsl import DSL
 from remask.models.llada import LLaDA
 from remask.models.mdlm import MDLM
 from remask.text.tokenizer import Tokenizer
 
-FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM, "DSL": DSL}
+FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM, "DSL": DSL, "CausalJudge": Causal}
 """`architectures[0]` of config.json -> class: model_type is ambiguous (LLaDA-MoE also says llada)."""
 
 HEADS = ("model.transformer.ff_out.weight", "lm_head.weight")
