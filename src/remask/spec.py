@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from remask.continuous import SAMPLERS, Sampler
+from remask.continuous import SAMPLERS, Discrete, Sampler
 from remask.decoders import DECODERS, Decoder
 from remask.errors import RemaskError
 from remask.reuse import REUSES, Reuse
@@ -34,9 +34,10 @@ def parse_reuse(text: str) -> Reuse:
     return _parse(text, REUSES, "reuse")
 
 
-def parse_sampler(text: str) -> Sampler | Decoder:
+def parse_sampler(text: str) -> Sampler:
     """What writes whole rows: a sampler of the continuous state (`sde:forwards=32`), or any decoder (`remdm:steps=32`)."""
-    return _parse(text, {**SAMPLERS, **DECODERS}, "sampler")
+    made = _parse(text, {**SAMPLERS, **DECODERS}, "sampler")
+    return Discrete(made) if type(made) in DECODERS.values() else made
 
 
 def spec(part: Any) -> str:

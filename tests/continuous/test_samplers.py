@@ -7,7 +7,7 @@ import remask
 from benchmarks.dsl_markov import chain_b, entropy, measure
 from remask import RemaskError
 from remask.canvas import Canvas
-from remask.continuous import SAMPLERS, SDE, Commit, Native, decode_sde, log_normal
+from remask.continuous import SAMPLERS, SDE, Commit, Discrete, Native, decode_sde, log_normal
 from remask.spec import parse_sampler, spec
 
 
@@ -27,8 +27,9 @@ def test_a_sampler_takes_the_forwards_it_is_given(name, forwards):
 
 
 def test_spec_strings_name_samplers_and_decoders_alike():
-    for part in (SDE(16, mu=1.0), Commit(), Native(12, last=5.0), remask.ReMDM(9)):
+    for part in (SDE(16, mu=1.0), Commit(), Native(12, last=5.0)):
         assert parse_sampler(spec(part)) == part
+    assert parse_sampler("remdm:steps=9") == Discrete(remask.ReMDM(9))
     assert parse_sampler("sde:16") == SDE(16)
     with pytest.raises(RemaskError, match="unknown sampler 'ode'"):
         parse_sampler("ode")
