@@ -10,6 +10,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from remask.continuous import SAMPLERS, Discrete, Sampler
 from remask.decoders import DECODERS, Decoder
 from remask.errors import RemaskError
 from remask.reuse import REUSES, Reuse
@@ -33,6 +34,12 @@ def parse_reuse(text: str) -> Reuse:
     return _parse(text, REUSES, "reuse")
 
 
+def parse_sampler(text: str) -> Sampler:
+    """What writes whole rows: a sampler of the continuous state (`sde:forwards=32`), or any decoder (`remdm:steps=32`)."""
+    made = _parse(text, {**SAMPLERS, **DECODERS}, "sampler")
+    return Discrete(made) if type(made) in DECODERS.values() else made
+
+
 def decoders() -> dict[str, type]:
     """Registered decoder names -> classes."""
     return dict(DECODERS)
@@ -48,7 +55,7 @@ def reuses() -> dict[str, type]:
     return dict(REUSES)
 
 
-REGISTRIES: tuple[Mapping[str, type[Any]], ...] = (DECODERS, WINDOWS, REUSES)
+REGISTRIES: tuple[Mapping[str, type[Any]], ...] = (DECODERS, WINDOWS, REUSES, SAMPLERS)
 
 
 def spec(part: Any) -> str:
@@ -154,4 +161,4 @@ def _write(value: object) -> str:
     return f"({spec(value)})" if dataclasses.is_dataclass(value) else str(value)
 
 
-__all__ = ["WINDOWS", "decoders", "parse_decoder", "parse_reuse", "parse_window", "reuses", "spec", "windows"]
+__all__ = ["WINDOWS", "decoders", "parse_decoder", "parse_reuse", "parse_sampler", "parse_window", "reuses", "spec", "windows"]

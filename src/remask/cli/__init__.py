@@ -11,7 +11,7 @@ from remask.cli import batch, bench, demo, evaluate, generate, models, trace, tr
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Decode masked diffusion language models.")
 app.command("generate")(generate.run)
 app.command("models")(models.run)
-app.command("eval")(evaluate.run)
+app.add_typer(evaluate.app, name="eval")
 app.command("batch")(batch.run)
 app.command("train")(train.run)
 app.command("trace")(trace.run)

@@ -1,4 +1,4 @@
-"""`remask eval`."""
+"""`remask eval TASK`, and `remask eval text` for text without a right answer."""
 
 from __future__ import annotations
 
@@ -6,16 +6,30 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from remask.cli import text
 from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
 
 if TYPE_CHECKING:
     from remask.denoise import Step
 
 
+class TaskOrText(TyperGroup):
+    """`eval wordmath` is short for `eval task wordmath`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["task", *args])
+
+
+app = typer.Typer(cls=TaskOrText, no_args_is_help=True, help="Measure a decoder: `eval TASK` on problems with answers, `eval text` on open text.")
+app.command("text")(text.run)
+
+
+@app.command("task")
 def run(
     task: Annotated[str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, addition, sudoku or sudoku4.")],
     model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",

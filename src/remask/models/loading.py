@@ -10,6 +10,7 @@ import torch
 
 from remask.errors import RemaskError
 from remask.models.base import Network
+from remask.models.causal import Causal
 from remask.models.dream import Dream
 from remask.models.dsl import DSL
 from remask.models.llada import LLaDA
@@ -17,7 +18,7 @@ from remask.models.mdlm import MDLM
 from remask.models.weights import fill, shards, stored_dtype
 from remask.text.tokenizer import Tokenizer
 
-FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM, "DSL": DSL}
+FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM, "DSL": DSL, "CausalJudge": Causal}
 """`architectures[0]` of config.json -> class: model_type is ambiguous (LLaDA-MoE also says llada)."""
 
 MASKS = ("<|mdm_mask|>", "<|mask|>", "[MASK]", "<mask>")
