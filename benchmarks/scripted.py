@@ -8,13 +8,13 @@ of the ratio per step), while divergence, gate and compaction are computed and t
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import os
 import platform
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -82,7 +82,7 @@ class ScriptedLocks(SureLock):
 def share_at(progress: Tensor, table: tuple[tuple[float, float], ...]) -> Tensor:
     """Linear between the points of a table."""
     share = torch.full_like(progress, table[0][1])
-    for (left, high), (right, low) in itertools.pairwise(table):
+    for (left, high), (right, low) in pairwise(table):
         share = torch.where(progress >= left, high + (low - high) * ((progress - left) / (right - left)).clamp(max=1), share)
     return share
 
@@ -130,9 +130,9 @@ def marks(model: Any, canvas: Canvas, most: int | None = None, **parts: Any) -> 
 def ceilings(device: torch.device, dtype: torch.dtype, *, size: int = 8192, gigabytes: float = 4.0) -> tuple[float, float]:
     """Bytes a second of a copy, read and written counted, and operations a second of a large matrix product on random numbers."""
     count = int(gigabytes * 1e9 / 4)
-    source = torch.randn(count, device=device)
-    target = torch.empty_like(source)
-    bandwidth = 8 * count / fastest(lambda: target.copy_(source), device)
+    places = [torch.randn(count, device=device) for _ in range(2)]
+    bandwidth = 8 * count / fastest(lambda: places[0].copy_(places[1]), device)
+    places.clear()
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     return bandwidth, 2 * size**3 / fastest(lambda: a @ b, device)
 

@@ -12,9 +12,9 @@ with a block of M; M = L: `fresh`. Ways: `loop` is the ordinary loop; `captured`
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import statistics
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -37,8 +37,9 @@ def model_of(way: str, model: Any, fused: dict[str, Any]) -> Any:
         return model
     if way == "captured":
         return Captured(model)
-    if way not in fused:
-        fused[way] = Fused(model, compiles=way == "compiled")
+    if "fused" not in fused:
+        fused["fused"] = Fused(model)
+        fused["compiled"] = fused["fused"].compiled()
     return Captured(model, body=fused[way])
 
 
@@ -49,7 +50,7 @@ def measure(model: Any, rows: int, chosen: int, length: int, steps: int) -> floa
         parts |= {"window": remask.Blocks(chosen), "reuse": remask.Dual()}
     canvas = canvas_of(model, rows, length - chosen, chosen) if chosen < length else canvas_of(model, rows, length // 2, length - length // 2)
     times, _ = marks(model, canvas, steps + 5, **parts)
-    return statistics.median(later - earlier for earlier, later in itertools.pairwise(times[5:]))
+    return statistics.median(later - earlier for earlier, later in pairwise(times[5:]))
 
 
 def layers_alone(body: Fused, rows: int, chosen: int, length: int) -> float:

@@ -16,7 +16,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tenso
     """RMSNorm of x (N, D), if `norm` (D,) is given, times weight (O, D) transposed, plus bias; then SiLU of the first half times the second, if
     gated; then plus residual. Returns (N, O), or (N, O / 2) if gated.
     """
-    how = linear_kernel if runs_kernels(x) and x.shape[0] <= FEW and x.dtype == torch.bfloat16 else linear_twin
+    how = linear_twin
+    if runs_kernels(x):
+        how = linear_kernel if x.shape[0] <= FEW and x.dtype == torch.bfloat16 else linear_many
     return how(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
 
 
@@ -41,6 +43,22 @@ def linear_kernel(
     from remask.kernels.layer_triton import launch_linear
 
     return launch_linear(x, weight, bias, norm, eps, residual, gated)
+
+
+def linear_many(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tensor | None = None, eps: float = 0.0, residual: Tensor | None = None, gated: bool = False
+) -> Tensor:
+    """The same for more rows, where the library's product is hard to beat: a kernel before it and one behind it, the residual inside it."""
+    from remask.kernels.layer_triton import launch_gate, launch_norm
+
+    if norm is not None:
+        x = launch_norm(x, norm, eps)
+    if residual is not None and bias is None and not gated:
+        return torch.addmm(residual, x, weight.t())
+    y = functional.linear(x, weight, bias)
+    if gated:
+        y = launch_gate(y)
+    return y if residual is None else residual + y
 
 
 def turn(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:

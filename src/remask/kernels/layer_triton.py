@@ -82,6 +82,42 @@ def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, norm: Tensor |
 
 
 @triton.jit
+def _norm(x, weight, out, inner: tl.constexpr, eps, WIDTH: tl.constexpr):
+    """One row by its root mean square, rounded before the weight as the networks do."""
+    row, lane = tl.program_id(0).to(tl.int64), tl.arange(0, WIDTH)
+    there = lane < inner
+    value = tl.load(x + row * inner + lane, mask=there, other=0.0)
+    wide = value.to(tl.float32)
+    normal = (wide / tl.sqrt(tl.sum(wide * wide, 0) / inner + eps)).to(value.dtype).to(tl.float32)
+    tl.store(out + row * inner + lane, normal * tl.load(weight + lane, mask=there, other=0.0).to(tl.float32), mask=there)
+
+
+def launch_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """(N, D) contiguous -> (N, D)."""
+    out = torch.empty_like(x)
+    _norm[(x.shape[0],)](x, weight, out, x.shape[1], eps, WIDTH=triton.next_power_of_2(x.shape[1]), num_warps=8)
+    return out
+
+
+@triton.jit
+def _gate(x, out, columns: tl.constexpr, WIDTH: tl.constexpr):
+    """SiLU of a row's first half times its second, WIDTH columns a program."""
+    row, lane = tl.program_id(0).to(tl.int64), tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    there = lane < columns
+    gate = tl.load(x + row * 2 * columns + lane, mask=there, other=0.0).to(tl.float32)
+    up = tl.load(x + row * 2 * columns + columns + lane, mask=there, other=0.0).to(tl.float32)
+    tl.store(out + row * columns + lane, gate / (1 + tl.exp(-gate)) * up, mask=there)
+
+
+def launch_gate(x: Tensor) -> Tensor:
+    """(N, 2 F) contiguous -> (N, F)."""
+    rows, columns = x.shape[0], x.shape[1] // 2
+    out = torch.empty(rows, columns, dtype=x.dtype, device=x.device)
+    _gate[(rows, triton.cdiv(columns, 1024))](x, out, columns, WIDTH=1024, num_warps=4)
+    return out
+
+
+@triton.jit
 def _turn(
     mixed, cos, sin, place, query, keys, values, chosen, length, heads, key_heads, angle_stride,
     WIDTH: tl.constexpr, PLACED: tl.constexpr,

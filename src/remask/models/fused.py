@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +14,7 @@ from torch.nn import functional
 
 from remask.canvas import Canvas
 from remask.errors import RemaskError
-from remask.kernels.layer import linear, turn
+from remask.kernels.layer import FEW, linear, linear_twin, turn, turn_twin
 from remask.models.attention import attend, positions, rotary
 from remask.models.bodies import empty_store, predicting
 from remask.models.dream import Dream
@@ -35,26 +38,37 @@ class Layer:
     down_bias: Tensor | None
 
 
-def run_layer(
-    x: Tensor, layer: Layer, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, seen: Tensor | None, heads: int, eps: float
-) -> Tensor:
-    """(B, M, D) -> (B, M, D): pre-norm attention over the stores, and SwiGLU. seen: (B, L) keys that are real, None for all."""
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a layer reads beside its input. cos, sin: (B or 1, M, E).  keys, values: (B, K, L, E), what is stored, None if nothing is.
+
+    place: (B, M), the positions computed, None for all.  seen: (B, L) bool, the keys that are real, None for all.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    keys: Tensor | None
+    values: Tensor | None
+    place: Tensor | None
+    seen: Tensor | None
+
+
+def run_layer(x: Tensor, layer: Layer, reading: Reading, heads: int, eps: float, *, plain: bool = False) -> Tensor:
+    """(B, M, D) -> (B, M, D): pre-norm attention over the stores, and SwiGLU. plain: torch alone, for the compiler."""
     rows, chosen, width = x.shape
     flat = x.reshape(rows * chosen, width)
-    mixed = linear(flat, layer.mix, layer.mix_bias, norm=layer.norm, eps=eps).view(rows, chosen, -1)
-    query, key, value = turn(mixed, cos, sin, keys, values, place, heads)
-    flat = linear(attend(query, key, value, seen).reshape(rows * chosen, -1), layer.out, layer.out_bias, residual=flat)
-    inner = linear(flat, layer.gate_up, layer.gate_up_bias, norm=layer.norm2, eps=eps, gated=True)
-    return linear(inner, layer.down, layer.down_bias, residual=flat).view(rows, chosen, width)
+    product, turned = (linear_twin, turn_twin) if plain else (linear, turn)
+    mixed = product(flat, layer.mix, layer.mix_bias, norm=layer.norm, eps=eps).view(rows, chosen, -1)
+    query, key, value = turned(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
+    flat = product(attend(query, key, value, reading.seen).reshape(rows * chosen, -1), layer.out, layer.out_bias, residual=flat)
+    inner = product(flat, layer.gate_up, layer.gate_up_bias, norm=layer.norm2, eps=eps, gated=True)
+    return product(inner, layer.down, layer.down_bias, residual=flat).view(rows, chosen, width)
 
 
 class Fused:
-    """A Body (remask.models.bodies) of a LLaDA with rotary positions or of a Dream. The model's own weights become views of the joined ones.
+    """A Body (remask.models.bodies) of a LLaDA with rotary positions or of a Dream. The model's own weights become views of the joined ones."""
 
-    compiles: `torch.compile` the layer, once for all layers and each bucket's shape; for passes of more positions than the kernels take.
-    """
-
-    def __init__(self, model: LLaDA | Dream, *, compiles: bool = False) -> None:
+    def __init__(self, model: LLaDA | Dream) -> None:
         if not isinstance(model, LLaDA | Dream) or (isinstance(model, LLaDA) and not model.rope):
             raise RemaskError(f"{type(model).__name__} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out body=")
         self.model, self.theta, self.head_width = model, model.theta, model.head_width
@@ -69,7 +83,19 @@ class Fused:
         own: Any = parts._modules.get("ff_out") if isinstance(model, LLaDA) else model.lm_head
         self.last: Tensor = self.embedding.weight if own is None else own.weight
         self.last_bias: Tensor | None = None if own is None else own.bias
-        self.run = torch.compile(run_layer, dynamic=False) if compiles else run_layer
+        self.many: Callable[..., Tensor] = run_layer
+
+    def compiled(self) -> Fused:
+        """The same weights; passes of more than FEW positions go through `torch.compile`, one graph for all layers and each bucket.
+
+        Each bucket takes seconds to compile, and the process's limit of compiled forms a function is raised to hold them all.
+        """
+        from torch import _dynamo as dynamo
+
+        dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, 64)
+        other = copy(self)
+        other.many = partial(torch.compile(run_layer, dynamic=False), plain=True)
+        return other
 
     @property
     def shift(self) -> int:
@@ -95,11 +121,11 @@ class Fused:
         if place is not None:
             tokens, where = tokens.gather(1, place), where.expand_as(canvas.tokens).gather(1, place)
         cos, sin = (angle[:, 0] for angle in rotary(where, self.head_width, self.theta))
-        seen = canvas.real if padded else None
         x = self.embedding(tokens)
+        run = run_layer if tokens.numel() <= FEW else self.many
         for number, layer in enumerate(self.layers):
             keys, values = (None, None) if store is None else (store.keys[number], store.values[number])
-            x = self.run(x, layer, cos, sin, keys, values, place, seen, self.heads, self.norm.eps)
+            x = run(x, layer, Reading(cos, sin, keys, values, place, canvas.real if padded else None), self.heads, self.norm.eps)
         return self.norm(x)
 
 
