@@ -42,7 +42,7 @@ LAW: dict[str, set[str]] = {
 SHARED = {
     "decoders": {"base", "scores", "select", "pace"},
     "reuse": {"base", "blocks"},
-    "models": {"base", "store", "attention", "shadow"},
+    "models": {"base", "config", "weights", "store", "attention", "shadow"},
 }
 """What the files of a package may import from it; other files there are siblings."""
 

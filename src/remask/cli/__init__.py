@@ -6,12 +6,13 @@ import sys
 
 import typer
 
-from remask.cli import bench, demo, evaluate, generate, models, serve, trace, train
+from remask.cli import batch, bench, demo, evaluate, generate, models, serve, trace, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Decode masked diffusion language models.")
 app.command("generate")(generate.run)
 app.command("models")(models.run)
 app.command("eval")(evaluate.run)
+app.command("batch")(batch.run)
 app.command("train")(train.run)
 app.command("serve")(serve.run)
 app.command("trace")(trace.run)

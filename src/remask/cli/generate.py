@@ -37,14 +37,13 @@ def run(
 ) -> None:
     """Complete a prompt."""
     import remask
+    from remask.shapers import sampling
     from remask.trace.file import TraceFile
     from remask.trace.record import record
     from remask.trace.terminal import watch as show
 
     prompt = read(text, file, unconditional)
-    shapers: list[Any] = [remask.Temperature(temperature)] if temperature else []
-    shapers += [remask.TopP(top_p)] if top_p != 1.0 else []
-    shapers += [remask.TopK(top_k)] if top_k else []
+    shapers = sampling(temperature, top_p, top_k)
     chosen = parts(decoder, window, reuse)
     network = open_model(model, device, dtype, revision)
     told = {"model": model, "decoder": decoder, "window": window, "reuse": reuse, "shapers": ", ".join(map(str, shapers))}

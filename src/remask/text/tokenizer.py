@@ -48,6 +48,11 @@ class Tokenizer:
         """The id of one exact token."""
         return self.backend.token_to_id(token)
 
+    def special(self, name: str) -> str | None:
+        """How tokenizer_config.json spells "mask_token", "eos_token" and the like."""
+        value = self.config.get(name)
+        return None if value is None else _content(value)
+
     def chat(self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
         """The messages as one text, by the checkpoint's own template."""
         if self.template is None:
