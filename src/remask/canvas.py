@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from remask.errors import RemaskError
 
@@ -37,6 +38,21 @@ class Canvas:
     def rows(self, index: Tensor | slice) -> Canvas:
         """The chosen rows as a canvas of their own."""
         return replace(self, tokens=self.tokens[index], given=self.given[index], real=self.real[index])
+
+    def resized(self, length: int) -> Canvas:
+        """With `length` positions: padded on the right, or cut there."""
+        room = max(0, length - self.shape[1])
+        tokens, given, real = (
+            functional.pad(tensor[:, :length], (0, room), value=value) for tensor, value in ((self.tokens, self.mask_id), (self.given, True), (self.real, False))
+        )
+        return replace(self, tokens=tokens, given=given, real=real)
+
+    @staticmethod
+    def joined(canvases: Sequence[Canvas], length: int | None = None) -> Canvas:
+        """Rows below one another, padded to the longest, or to `length`."""
+        same = [canvas.resized(length or max(canvas.shape[1] for canvas in canvases)) for canvas in canvases]
+        tokens, given, real = (torch.cat(parts) for parts in zip(*((canvas.tokens, canvas.given, canvas.real) for canvas in same), strict=True))
+        return replace(same[0], tokens=tokens, given=given, real=real)
 
     @staticmethod
     def from_prompts(

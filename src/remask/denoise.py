@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from remask import memory
 from remask.canvas import Canvas, Edit
-from remask.compute import Kept, Model, chosen_positions, head_of, whole_rows
+from remask.compute import Kept, Manner, Model, compute
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import LowConfidence
 from remask.errors import RemaskError
@@ -37,6 +38,15 @@ class Plan:
     def draws(self) -> bool:
         return self.decoder.draws or any(shaper.draws for shaper in self.shapers)
 
+    @property
+    def manner(self) -> Manner:
+        """What the network has to know of the parts; rows of one manner can share a forward."""
+        return Manner(self.reuse.stores, self.reuse.lone, self.decoder.mask_candidates)
+
+
+MEMORIES = ("seeds", "step", "done", "forwards", "positions", "touched", "decoder", "window", "reuse")
+"""The fields of a State that are memories in the sense of remask.memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -53,6 +63,27 @@ class State:
     window: Any
     reuse: Any
     kept: Kept = Kept()
+
+    def rows(self, index: Tensor) -> State:
+        """The chosen rows, in the order of `index` (R,) int64, on a canvas no longer than the longest of them."""
+        real = self.canvas.real[index]
+        length = int(torch.where(real, torch.arange(1, real.shape[1] + 1, device=real.device), 1).amax())
+        kept = self.kept.take(index, length)
+        canvas, others = self.canvas.rows(index).resized(length), memory.resized(memory.rows(self._memories, index), length)
+        return replace(self, canvas=canvas, kept=kept, **dict(zip(MEMORIES, others, strict=True)))
+
+    @staticmethod
+    def joined(states: Sequence[State], length: int | None = None) -> State:
+        """Rows of states with the same parts below one another, padded to the longest canvas, or cut or padded to `length`."""
+        counts = [state.canvas.shape[0] for state in states]
+        length = length or max(state.canvas.shape[1] for state in states)
+        others = memory.joined([state._memories for state in states], counts, length)
+        kept = Kept.joined([state.kept for state in states], counts, length)
+        return replace(states[0], canvas=Canvas.joined([state.canvas for state in states], length), kept=kept, **dict(zip(MEMORIES, others, strict=True)))
+
+    @property
+    def _memories(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in MEMORIES)
 
     def fork(self) -> State:
         """The same, to be stepped on its own: a pass writes into what was stored."""
@@ -79,50 +110,62 @@ def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
     return State(canvas, seeds, zero, done, zero, zero, canvas.real, plan.decoder.init(canvas), plan.window.init(canvas), plan.reuse.init(canvas))
 
 
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What is settled before the network is asked. running: (B, 1) bool.  eligible, active: (B, L) bool, what may be written and what is computed."""
+
+    scene: Scene
+    running: Tensor
+    eligible: Tensor
+    active: Tensor
+
+
 def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     """One pass: eligible -> active -> network -> prediction -> edit -> canvas. Rows that are done do not move."""
+    sight = look(state, plan)
+    kept, computed = compute(model, state.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
+    assert kept.logits is not None
+    state, seen = conclude(model, state, plan, sight, kept.logits, computed)
+    return replace(state, kept=kept), seen
+
+
+def look(state: State, plan: Plan) -> Sight:
+    """What window and reuse rule decide from the canvas alone."""
     running = ~state.done[:, None]
     eligible = plan.window.eligible(state.canvas, state.window) & running
-    span = plan.window.span(state.canvas, state.window) & running
-    scene = Scene(state.canvas, span, state.touched, state.step)
+    scene = Scene(state.canvas, plan.window.span(state.canvas, state.window) & running, state.touched, state.step)
     active = plan.reuse.active(scene, state.reuse) & running
     if not plan.reuse.stale:
         active |= state.touched & state.canvas.real & running
-    kept, computed = compute(model, state, active, plan)
-    assert kept.logits is not None
-    prediction = predict(plan, state, kept.logits)
-    view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms, span, model.eos_ids)
-    edit, memory = plan.decoder.step(view, state.decoder)
-    edit = edit.within(running & ~state.canvas.given)
+    return Sight(scene, running, eligible, active)
+
+
+def conclude(model: Model, state: State, plan: Plan, sight: Sight, logits: Tensor, computed: Tensor) -> tuple[State, Step]:
+    """What the parts make of the new logits (B, L, V); computed: (B, L) bool. `state.kept` is still that of the pass before."""
+    prediction = predict(plan, state, logits)
+    view = View(state.canvas, prediction, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
+    edit, remembered = plan.decoder.step(view, state.decoder)
+    edit = edit.within(sight.running & ~state.canvas.given)
     if (protected := plan.reuse.protected(state.reuse)) is not None:
         edit = edit.within(~protected)
     canvas = edit.apply(state.canvas)
     done = state.done | ~canvas.masked.any(1)
-    if (pending := plan.decoder.pending(memory)) is not None:
+    if (pending := plan.decoder.pending(remembered)) is not None:
         done = state.done | (done & ~pending)
     if plan.early_stop:
         canvas, done = stop_at_end_of_text(canvas, done, model.eos_ids)
     state = replace(
         state,
         canvas=canvas,
-        step=state.step + running[:, 0],
+        step=state.step + sight.running[:, 0],
         done=done,
         forwards=state.forwards + computed.any(1) * model.evaluations,
         positions=state.positions + computed.sum(1) * model.evaluations,
-        touched=torch.where(active, False, state.touched) | edit.touched,
-        decoder=memory,
-        reuse=plan.reuse.observe(scene, Pass(active, prediction.raw, state.kept.logits, edit, canvas), state.reuse),
-        kept=kept,
+        touched=torch.where(sight.active, False, state.touched) | edit.touched,
+        decoder=remembered,
+        reuse=plan.reuse.observe(sight.scene, Pass(sight.active, prediction.raw, state.kept.logits, edit, canvas), state.reuse),
     )
     return state, Step(canvas, prediction, edit, computed, done, state.forwards, state.positions)
-
-
-def compute(model: Model, state: State, active: Tensor, plan: Plan) -> tuple[Kept, Tensor]:
-    """What is kept after a pass over the active (B, L) positions, and what was computed for it, (B, L) bool."""
-    head = head_of(model, plan.decoder.mask_candidates)
-    if not plan.reuse.stores:
-        return whole_rows(model, state.canvas, state.kept, active, state.step, head)
-    return chosen_positions(model, state.canvas, state.kept.only(~state.done), active, state.step, head, plan.reuse.lone)
 
 
 def predict(plan: Plan, state: State, logits: Tensor) -> Prediction:

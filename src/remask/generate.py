@@ -14,7 +14,7 @@ from remask.errors import RemaskError
 from remask.reuse import Fresh, Reuse
 from remask.shapers import Shaper
 from remask.text.ending import before_end
-from remask.windows import Blocks, Whole, Window
+from remask.windows import Whole, Window, room
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,8 @@ def generate(
     ids = [encode(model, prompt, chat=chat, unconditional=unconditional) for prompt in prompts]
     if max_new_tokens < 1:
         raise RemaskError(f"max_new_tokens is {max_new_tokens}; ask for 1 or more")
-    room = max_new_tokens
-    if isinstance(window, Blocks) and window.origin == "prompt":
-        room = -(-max_new_tokens // window.length) * window.length
-    canvas = Canvas.from_prompts(ids, max_new_tokens=room, mask_id=model.mask_id, device=getattr(model, "device", None))
-    if isinstance(window, Blocks):
-        window.check(canvas)
+    rows = [prompt + [model.mask_id] * room(window, prompt, max_new_tokens, model.mask_id) for prompt in ids]
+    canvas = Canvas.from_prompts(rows, mask_id=model.mask_id, device=getattr(model, "device", None))
     started, last = time.perf_counter(), None
     steps = denoise(model, canvas, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop)
     for last in steps if through is None else through(steps):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,27 +14,41 @@ from remask.errors import RemaskError
 
 
 class Window(Protocol):
-    """`init` sees the first canvas; `eligible` returns (B, L) bool, a subset of the masked positions; `span` the whole open block."""
+    """`eligible` returns (B, L) bool, a subset of the masked positions; `span` the whole open block.
 
-    def init(self, canvas: Canvas) -> Tensor: ...
+    `init` gives the window's memory of a canvas, which may be partly written.
+    """
 
-    def eligible(self, canvas: Canvas, state: Tensor) -> Tensor: ...
+    def init(self, canvas: Canvas) -> Any: ...
 
-    def span(self, canvas: Canvas, state: Tensor) -> Tensor: ...
+    def eligible(self, canvas: Canvas, state: Any) -> Tensor: ...
+
+    def span(self, canvas: Canvas, state: Any) -> Tensor: ...
+
+
+def room(window: Window, prompt: Sequence[int], max_new_tokens: int, mask_id: int) -> int:
+    """How many positions a caller who asks for text is given behind the prompt: blocks from the first unknown position are filled up.
+
+    An infill (max_new_tokens=0) stays as it is.
+    """
+    if not isinstance(window, Blocks) or window.origin == "canvas" or max_new_tokens == 0:
+        return max_new_tokens
+    prompt = list(prompt)
+    inside = len(prompt) - prompt.index(mask_id) if mask_id in prompt else 0
+    return max_new_tokens + -(inside + max_new_tokens) % window.length
 
 
 @dataclass(frozen=True)
 class Whole:
     """Every masked position of the canvas."""
 
-    def init(self, canvas: Canvas) -> Tensor:
-        """No state: an empty tensor."""
-        return canvas.tokens.new_zeros(())
+    def init(self, canvas: Canvas) -> None:
+        return None
 
-    def eligible(self, canvas: Canvas, state: Tensor) -> Tensor:
+    def eligible(self, canvas: Canvas, state: None) -> Tensor:
         return canvas.masked
 
-    def span(self, canvas: Canvas, state: Tensor) -> Tensor:
+    def span(self, canvas: Canvas, state: None) -> Tensor:
         return ~canvas.given
 
 
@@ -60,7 +75,7 @@ class Blocks:
         rows, length = canvas.shape
         position = torch.arange(length, device=canvas.tokens.device).expand(rows, length)
         if self.origin == "prompt":
-            position = position - canvas.masked.long().argmax(dim=1, keepdim=True)
+            position = position - (~canvas.given).long().argmax(dim=1, keepdim=True)
         return position.div(self.length, rounding_mode="floor")
 
     def eligible(self, canvas: Canvas, state: Tensor) -> Tensor:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, WindowSpec, open_model, parts
+from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
+
+if TYPE_CHECKING:
+    from remask.denoise import Step
 
 
 def run(
@@ -25,18 +30,30 @@ def run(
     batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="JSON lines, one per item; an unfinished file is continued.")] = None,
+    trace: Trace = None,
 ) -> None:
     """Accuracy of a decoder on a task, with its interval and its costs."""
     from rich.progress import Progress
 
     from remask.evaluation import tasks
     from remask.evaluation.harness import evaluate, summarise
+    from remask.trace.file import TraceFile
+    from remask.trace.record import record
 
     chosen, made = tasks.get(task), parts(decoder, window, reuse)
     items = chosen.sample(n, seed=seed, split=split, **({"stratum": stratum} if stratum else {}))
     network = open_model(model or chosen.model, device, dtype)
-    with Progress(transient=True) as progress:
+    told = {"task": task, "model": model or chosen.model, "decoder": decoder, "window": window, "reuse": reuse}
+    resumed = out is not None and out.exists()
+    with Progress(transient=True) as progress, nullcontext() if trace is None else TraceFile(trace, network.tokenizer, resume=resumed) as file:
         bar = progress.add_task(task, total=len(items))
-        records = evaluate(network, items, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, out=out, report=lambda done: progress.update(bar, completed=done), **made)
+
+        def through(numbers: Sequence[int], steps: Iterator[Step]) -> Iterator[Step]:
+            names, seeds = [str(number) for number in numbers], [seed + number for number in numbers]
+            return steps if file is None else record(steps, file, runs=names, seeds=seeds, settings=told, drafts=False)
+
+        records = evaluate(
+            network, items, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, out=out, report=lambda done: progress.update(bar, completed=done), through=through, **made
+        )
     summary = {"task": task, "split": split, "decoder": decoder, "window": window, "reuse": reuse, "batch": batch, **summarise(records, network)}
     typer.echo(json.dumps(summary, indent=2))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from remask.cli.options import DecoderSpec, Device, Dtype, Model, ReuseSpec, Seed, WindowSpec, open_model, parts
+from remask.cli.options import DecoderSpec, Device, Dtype, Model, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
 
 
 def run(
@@ -30,23 +32,33 @@ def run(
     seed: Seed = 0,
     unconditional: Annotated[bool, typer.Option(help="Allow an empty prompt.")] = False,
     watch: Annotated[bool, typer.Option(help="Show the canvas fill in.")] = False,
+    trace: Trace = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print text, ids and costs as JSON.")] = False,
 ) -> None:
     """Complete a prompt."""
     import remask
+    from remask.shapers import sampling
+    from remask.trace.file import TraceFile
+    from remask.trace.record import record
     from remask.trace.terminal import watch as show
 
     prompt = read(text, file, unconditional)
-    shapers: list[Any] = [remask.Temperature(temperature)] if temperature else []
-    shapers += [remask.TopP(top_p)] if top_p != 1.0 else []
-    shapers += [remask.TopK(top_k)] if top_k else []
+    shapers = sampling(temperature, top_p, top_k)
     chosen = parts(decoder, window, reuse)
     network = open_model(model, device, dtype, revision)
-    through = (lambda steps: show(steps, network.tokenizer)) if watch else None
-    completion = remask.generate(network, [prompt], max_new_tokens=max_new_tokens, shapers=shapers, seed=seed, chat=chat, unconditional=unconditional, through=through, **chosen)[0]
+    told = {"model": model, "decoder": decoder, "window": window, "reuse": reuse, "shapers": ", ".join(map(str, shapers))}
+    with nullcontext() if trace is None else TraceFile(trace, network.tokenizer) as opened:
+
+        def through(steps: Iterator[Any]) -> Iterator[Any]:
+            kept = steps if opened is None else record(steps, opened, seeds=[seed], settings=told)
+            return show(kept, network.tokenizer) if watch else kept
+
+        completion = remask.generate(
+            network, [prompt], max_new_tokens=max_new_tokens, shapers=shapers, seed=seed, chat=chat, unconditional=unconditional, through=through, **chosen
+        )[0]
     stats = completion.stats
     if as_json:
-        record = {
+        costs = {
             "text": completion.text,
             "tokens": completion.tokens,
             "forwards": stats.forwards,
@@ -54,7 +66,7 @@ def run(
             "generated": stats.generated,
             "seconds": stats.seconds,
         }
-        typer.echo(json.dumps(record, ensure_ascii=False))
+        typer.echo(json.dumps(costs, ensure_ascii=False))
     else:
         typer.echo(completion.text)
 

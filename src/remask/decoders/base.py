@@ -12,7 +12,7 @@ from remask.prediction import Prediction
 from remask.randomness import Uniforms
 
 State = Any
-"""A decoder's own memory: tensors with a leading B, or a frozen dataclass of them."""
+"""A decoder's own memory: None, (B,) or (B, L, ...) tensors, or a tuple or frozen dataclass of them (remask.memory)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,13 @@ class View:
 
 
 class Decoder(Protocol):
-    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity)."""
+    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity).
+
+    `revises`: a token that it wrote may change again, so nothing is settled before the row is done.
+    """
 
     draws: ClassVar[bool] = False
+    revises: ClassVar[bool] = False
     mask_candidates: bool = False
 
     def init(self, canvas: Canvas) -> State: ...

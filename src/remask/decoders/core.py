@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ class CoRe(Decoder):
     Set sizes and schedule are ours: the public text does not give them.
     """
 
+    revises: ClassVar[bool] = True
     steps: int | None = None
     every: int = 16
     reviews: int = 8

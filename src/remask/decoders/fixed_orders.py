@@ -14,18 +14,10 @@ from remask.errors import RemaskError
 from remask.schedules import BlockClock, check_steps
 
 
-@dataclass(frozen=True, eq=False)
-class Order:
-    """clock: see BlockClock.  place: (B, L) int64, positions counted from the row's first unknown one."""
-
-    clock: BlockClock
-    place: Tensor
-
-
-def begin(canvas: Canvas, steps: int | None) -> Order:
-    """The order before the first step."""
+def places(canvas: Canvas) -> Tensor:
+    """(B, L) int64: positions counted from the first one of the row that was not given."""
     position = torch.arange(canvas.shape[1], device=canvas.tokens.device)
-    return Order(BlockClock.start(canvas, steps), position - canvas.masked.long().argmax(1, keepdim=True))
+    return position - (~canvas.given).long().argmax(1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -46,15 +38,14 @@ class PC(Decoder):
         if not (self.lam >= 0 and self.alpha > 0):
             raise RemaskError(f"lam={self.lam}, alpha={self.alpha}: lam must be 0 or more, alpha more than 0")
 
-    def init(self, canvas: Canvas) -> Order:
-        return begin(canvas, self.steps)
+    def init(self, canvas: Canvas) -> BlockClock:
+        return BlockClock.start(canvas, self.steps)
 
-    def step(self, view: View, state: Order) -> tuple[Edit, Order]:
+    def step(self, view: View, state: BlockClock) -> tuple[Edit, BlockClock]:
         belief = view.prediction.raw
         surprise = torch.log(torch.tensor(belief.logits.shape[-1] - 1.0))
-        value = (belief.confidence.double() * surprise).clamp(max=self.alpha).log() - self.lam * state.place
-        edit, clock = write_best(view, value, state.clock, self.steps)
-        return edit, Order(clock, state.place)
+        value = (belief.confidence.double() * surprise).clamp(max=self.alpha).log() - self.lam * places(view.canvas)
+        return write_best(view, value, state, self.steps)
 
 
 @dataclass(frozen=True)
@@ -70,12 +61,11 @@ class Halton(Decoder):
         if self.base < 2:
             raise RemaskError(f"base is {self.base}; it must be 2 or more")
 
-    def init(self, canvas: Canvas) -> Order:
-        return begin(canvas, self.steps)
+    def init(self, canvas: Canvas) -> BlockClock:
+        return BlockClock.start(canvas, self.steps)
 
-    def step(self, view: View, state: Order) -> tuple[Edit, Order]:
-        edit, clock = write_best(view, -self.corput(state.place, view.span), state.clock, self.steps)
-        return edit, Order(clock, state.place)
+    def step(self, view: View, state: BlockClock) -> tuple[Edit, BlockClock]:
+        return write_best(view, -self.corput(places(view.canvas), view.span), state, self.steps)
 
     def corput(self, place: Tensor, span: Tensor) -> Tensor:
         """(B, L) float64 rank: places, as digits over the smallest power of `base` that holds the open block, reversed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class JointThreshold(Decoder):
     named: dllm 0.95 / 0.9, the diffusers example 0.7 / 0.5, SGLang 0.5 / 0 with a penalty. Edits stop after `most` steps of a row.
     """
 
+    revises: ClassVar[bool] = True
     write_tau: float
     edit_tau: float
     post: int = 16

@@ -25,7 +25,7 @@ class Stability:
 class Klass(Decoder):
     """Confidence above `tau`, and KL(now || before) below `eps` in each of the last `history` steps; if none, the best.
 
-    Keeps one distribution per position. Before the first step the distribution counts as uniform.
+    Keeps one distribution per position; before the first one it counts as uniform.
     """
 
     tau: float = 0.9
@@ -42,7 +42,8 @@ class Klass(Decoder):
 
     def step(self, view: View, state: Stability) -> tuple[Edit, Stability]:
         now = view.prediction.raw.probabilities
-        before = torch.full_like(now, 1 / now.shape[-1]) if state.previous is None else state.previous
+        before = torch.zeros_like(now) if state.previous is None else state.previous
+        before = torch.where(before.any(-1, keepdim=True), before, 1 / now.shape[-1])
         moved = (torch.special.xlogy(now, now) - torch.special.xlogy(now, before)).sum(-1)
         state = replace(state, previous=now, calm=torch.where(moved < self.eps, state.calm + 1, 0))
         confidence = view.prediction.raw.confidence

@@ -34,6 +34,7 @@ class ReMDM(Decoder):
     `t_switch`; loop, MDLM to `alpha_on`, then as many masked as written from `t_on` to `t_off`, then MDLM to the end.
     """
 
+    revises: ClassVar[bool] = True
     steps: int = 128
     strategy: Strategy = "cap"
     eta: float = 0.04

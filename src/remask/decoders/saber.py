@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ class Saber(Decoder):
     probability fell most since the step before. So every step makes progress.
     """
 
+    revises: ClassVar[bool] = True
     least: int = 2
     mask_candidates: bool = False
 

@@ -15,12 +15,12 @@ from remask.errors import RemaskError
 
 @dataclass(frozen=True, eq=False)
 class Cycle:
-    """edges: (B, history) float64, the last horizons, newest last, NaN where there was none yet.
+    """edges: (B,) float64 each, the last `history` horizons, newest last, NaN where there was none yet.
 
     slow: (B,) int64, slow steps of this cycle.  end: (B,) int64, where the fast phase ends; -1 in the slow phase.
     """
 
-    edges: Tensor
+    edges: tuple[Tensor, ...]
     slow: Tensor
     end: Tensor
 
@@ -50,7 +50,7 @@ class SlowFast(Decoder):
 
     def init(self, canvas: Canvas) -> Cycle:
         rows, device = canvas.shape[0], canvas.tokens.device
-        edges = torch.full((rows, self.history), torch.nan, dtype=torch.float64, device=device)
+        edges = (torch.full((rows,), torch.nan, dtype=torch.float64, device=device),) * self.history
         zero = torch.zeros(rows, dtype=torch.int64, device=device)
         return Cycle(edges, zero, zero - 1)
 
@@ -63,8 +63,8 @@ class SlowFast(Decoder):
         ending = torch.where(view.eligible, place, -1).amax(1)
         seen = torch.where(view.eligible & (confidence >= self.reach), place, -1).amax(1)
         edge = torch.where(seen < 0, ending, seen)
-        before = torch.where((state.slow == 0)[:, None], torch.nan, state.edges)
-        edges = torch.cat([before[:, 1:], edge[:, None].double()], 1)
+        held = torch.stack(state.edges, 1)
+        edges = torch.cat([torch.where((state.slow == 0)[:, None], torch.nan, held)[:, 1:], edge[:, None].double()], 1)
         slow = state.slow + 1
         settled = (edges.std(1, correction=0) < self.spread) | (slow > self.slow_steps)
         end = torch.where(fast, state.end, torch.where(settled, edge, -1))
@@ -72,4 +72,5 @@ class SlowFast(Decoder):
         if self.slow_tau is not None:
             tau = torch.where(fast[:, None], tau, self.slow_tau)
         write = longest_prefix(confidence, eligible, lambda falling: falling >= tau)
-        return Edit(write, view.prediction.candidates), Cycle(torch.where(fast[:, None], state.edges, edges), torch.where(fast | settled, 0, slow), end)
+        edges = torch.where(fast[:, None], held, edges).unbind(1)
+        return Edit(write, view.prediction.candidates), Cycle(edges, torch.where(fast | settled, 0, slow), end)

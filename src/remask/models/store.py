@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,18 @@ class Store:
 
     def rows(self, index: Tensor) -> Store:
         """The chosen rows, copied: for a new order, or when rows leave (index: (R,) int64)."""
-        return Store(tuple(key[index] for key in self.keys), tuple(value[index] for value in self.values))
+        return self._of(lambda part: part[index])
+
+    def resized(self, length: int) -> Store:
+        """For `length` positions: cut at the end, or padded there with zeros, which nobody reads."""
+        return self._of(lambda part: part[:, :, :length] if part.shape[2] >= length else functional.pad(part, (0, 0, 0, length - part.shape[2])))
+
+    @staticmethod
+    def joined(stores: Sequence[Store], length: int) -> Store:
+        """Rows below one another, for `length` positions."""
+        same = [store.resized(length) for store in stores]
+        keys, values = ((torch.cat(parts) for parts in zip(*layers, strict=True)) for layers in ([store.keys for store in same], [store.values for store in same]))
+        return Store(tuple(keys), tuple(values))
 
     def put(self, index: Tensor, part: Store) -> None:
         """Write the rows of `part` at `index`."""
@@ -63,7 +76,10 @@ class Store:
 
     def copy(self) -> Store:
         """The same, sharing no memory."""
-        return Store(tuple(key.clone() for key in self.keys), tuple(value.clone() for value in self.values))
+        return self._of(Tensor.clone)
+
+    def _of(self, change: Callable[[Tensor], Tensor]) -> Store:
+        return Store(tuple(map(change, self.keys)), tuple(map(change, self.values)))
 
 
 class Memory:

@@ -67,7 +67,7 @@ class SureLock(Reuse):
         locked = state.locked & ~made.edit.touched
         if made.before is None:
             return Locks(locked, state.calm)
-        written = made.active & ~made.canvas.masked & scene.canvas.real & ~locked
+        written = made.active & ~made.canvas.masked & scene.canvas.real & ~locked & (scene.step > 0)[:, None]
         if self.safe:
             written &= ~scene.canvas.masked & ~made.edit.touched
         sure = written & (1 - made.belief.confidence <= self._threshold(made.belief, written))
