@@ -35,6 +35,7 @@ LAW: dict[str, set[str]] = {
     "generate": {*RECORDS, *PARTS, "denoise", "text"},
     **{name: {*RECORDS, *PARTS, *BORDERS} for name in ("continuous", "search", "trace", "evaluation", "training")},
     "engine": {*RECORDS, *PARTS, *BORDERS, "trace"},
+    "batch": {*RECORDS, *PARTS, *BORDERS, "engine"},
     "server": {*RECORDS, *PARTS, *BORDERS, "trace", "engine"},
 }
 """Module or package -> what it may import beside itself and `errors`; the command line and the public names may import all."""
