@@ -9,7 +9,12 @@ import typer
 
 
 def run() -> None:
-    """List the shipped checkpoints, and the decoders, windows and reuse rules with their parameters."""
+    """List the shipped checkpoints, and the decoders, windows and reuse rules with their parameters.
+
+    \b
+    A line such as `threshold:tau=0.9,strict=false` is what --decoder takes; leave out what stays as it is:
+      remask generate --decoder threshold:tau=0.8 < problem.txt
+    """
     import remask
     from remask.models.loading import shipped
 
