@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -38,8 +39,27 @@ def main() -> None:
     """The console script."""
     from remask.errors import RemaskError
 
+    usage: Any = typer.BadParameter.__base__
     try:
-        app()
+        status = app(standalone_mode=False)
     except RemaskError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        status = complain(str(error))
+    except usage as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            status = error.exit_code
+        else:
+            status = complain(f"{error.format_message().rstrip('.')}; --help lists what there is")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        status = complain(f"cannot use {error.filename}: {error.strerror}; name a path that is there and may be used")
+    except typer.Abort:
+        status = 130
+    sys.exit(status)
+
+
+def complain(message: str) -> int:
+    """One line on standard error; the exit status of bad input."""
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return 2

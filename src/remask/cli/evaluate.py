@@ -46,7 +46,14 @@ def run(
     out: Annotated[Path | None, typer.Option(help="JSON lines, one per item; an unfinished file is continued.")] = None,
     trace: Trace = None,
 ) -> None:
-    """Accuracy of a decoder on a task, with its interval and its costs."""
+    """Accuracy of a decoder on a task, with its interval and its costs, as JSON.
+
+    \b
+    Examples:
+      remask eval sudoku -n 100 --decoder factor:f=1
+      remask eval wordmath -n 500 --batch 50 --out runs/wordmath.jsonl
+      remask eval sudoku --stratum harder --split valid --window blocks:27
+    """
     from rich.progress import Progress
 
     from remask.evaluation import tasks
