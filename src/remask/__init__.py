@@ -3,6 +3,7 @@
 from remask import testing as testing
 from remask.canvas import Canvas, Edit
 from remask.citation import citation
+from remask.daedal import DAEDAL
 from remask.decoders import (
     DECODERS,
     DUS,
@@ -62,6 +63,7 @@ def reuses() -> dict[str, type]:
 
 
 __all__ = [
+    "DAEDAL",
     "DUS",
     "P2",
     "PC",

@@ -62,9 +62,7 @@ def generate(
     ids = [encode(model, prompt, chat=chat, unconditional=unconditional) for prompt in prompts]
     if max_new_tokens < 1:
         raise RemaskError(f"max_new_tokens is {max_new_tokens}; ask for 1 or more")
-    room = max_new_tokens
-    if isinstance(window, Blocks) and window.origin == "prompt":
-        room = -(-max_new_tokens // window.length) * window.length
+    window, room = window.opened(max_new_tokens)
     canvas = Canvas.from_prompts(ids, max_new_tokens=room, mask_id=model.mask_id, device=getattr(model, "device", None))
     if isinstance(window, Blocks):
         window.check(canvas)

@@ -10,12 +10,13 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from remask.daedal import DAEDAL
 from remask.decoders import DECODERS, Decoder
 from remask.errors import RemaskError
 from remask.reuse import REUSES, Reuse
 from remask.windows import Blocks, Whole, Window
 
-WINDOWS: dict[str, type[Window]] = {"whole": Whole, "blocks": Blocks}
+WINDOWS: dict[str, type[Window]] = {"whole": Whole, "blocks": Blocks, "daedal": DAEDAL}
 
 
 def parse_decoder(text: str) -> Decoder:
