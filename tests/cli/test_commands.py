@@ -14,6 +14,7 @@ from remask import RemaskError
 from remask.cli.demo import DECODERS
 from remask.cli.train import load_recipe
 from remask.evaluation import tasks
+from remask.evaluation.frontier import SWEEPS
 from remask.evaluation.harness import evaluate, read_records, summarise
 from remask.evaluation.intervals import wilson
 
@@ -157,3 +158,14 @@ def test_bench_compares_with_one_token_per_forward(checkpoint, tmp_path):
     assert "threshold:tau=0" in shown
     assert found["threshold:tau=0"]["forwards_per_row"] == 1
     assert found["low_confidence"]["items"] == 3
+
+
+def test_every_decoder_runs_on_a_shipped_checkpoint(tmp_path):
+    """One setting of every registered decoder, in one command; each finishes every sum, right or wrong."""
+    specs = [sweep[0] for sweep in SWEEPS.values()]
+    options = [option for spec in specs for option in ("--decoder", spec)]
+    done = remask_command("bench", "decoders", "addition", "-n", "2", "--batch", "2", "--dtype", "float32", "--out", str(tmp_path / "bench.json"), *options)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "bench.json").read_text())["decoders"]
+    assert {spec.partition(":")[0] for spec in found} == set(remask.decoders())
+    assert all(summary["items"] == 2 and summary["forwards_per_row"] >= 1 for summary in found.values())
