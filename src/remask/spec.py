@@ -40,7 +40,7 @@ def spec(part: Any) -> str:
     for registry in registries:
         for name, kind in registry.items():
             if type(part) is kind:  # exact: a subclass is another part
-                fields = [f"{field.name}={_write(value)}" for field in _fields(kind) if (value := getattr(part, field.name)) != field.default]
+                fields = [f"{field.name}={written(value)}" for field in _fields(kind) if (value := getattr(part, field.name)) != field.default]
                 return name + (":" + ",".join(fields) if fields else "")
     raise RemaskError(f"{part!r} is no registered part; register its class under a name")
 
@@ -118,10 +118,11 @@ def _read(text: str, hint: Any, where: str) -> Any:
         raise RemaskError(f"{where} is {text!r}; it must be {'a whole number' if hint is int else 'a number'}") from None
 
 
-def _write(value: object) -> str:
+def written(value: object) -> str:
+    """A parameter's value as a spec string writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"({spec(value)})" if dataclasses.is_dataclass(value) else str(value)
 
 
-__all__ = ["WINDOWS", "parse_decoder", "parse_reuse", "parse_window", "spec"]
+__all__ = ["WINDOWS", "parse_decoder", "parse_reuse", "parse_window", "spec", "written"]
