@@ -96,6 +96,8 @@ class Captured:
 
     def passes(self, state: State, plan: Plan) -> Iterator[Step]:
         """Step after step until every row is done; the next pass is under way when a step is handed out."""
+        if plan.window.grows:
+            raise RemaskError(f"window {plan.window} lengthens its canvas, and a captured pass has a fixed one; pass the model itself")
         key = (state.canvas.shape, not bool(state.canvas.real.all()), plan)
         if key not in self.sessions:
             self.sessions[key] = Session(self, key)

@@ -82,6 +82,11 @@ class Kept:
         stores, rows = zip(*stored, strict=True)
         return Kept(logits, stores[0].joined(stores, length), torch.cat(rows))
 
+    def moved(self, source: Tensor) -> Kept:
+        """After positions moved, in rows that keep no keys and values: those are rotated by their old places."""
+        store = None if self.store is None else self.store.resized(source.shape[1])
+        return Kept(memory.moved(self.logits, source, None), store, self.rows)
+
     def only(self, running: Tensor) -> Kept:
         """Without the keys and values of rows that are done; running: (B,) bool."""
         if self.rows is None:

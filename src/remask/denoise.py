@@ -16,7 +16,7 @@ from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import LowConfidence
 from remask.errors import RemaskError
 from remask.models.shadow import computed_rows, places
-from remask.prediction import LeftOut, Prediction
+from remask.prediction import Belief, LeftOut, Prediction
 from remask.randomness import PROPOSAL, Uniforms, draw, keyed_uniforms
 from remask.reuse.base import Pass, Reuse, Scene
 from remask.reuse.fresh import Fresh
@@ -93,7 +93,10 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """All that an observer may see: the canvas after, the belief, the edit, and what was computed."""
+    """All that an observer may see: the canvas after, the belief, the edit, and what was computed.
+
+    source: (B, L) int64, where each position stood in the canvas of the step before, if the window moved any (see Canvas.moved); else None.
+    """
 
     canvas: Canvas
     prediction: Prediction
@@ -102,6 +105,7 @@ class Step:
     done: Tensor
     forwards: Tensor
     positions: Tensor
+    source: Tensor | None = None
 
 
 def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
@@ -127,10 +131,34 @@ class Sight:
 
 def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     """One pass: eligible -> active -> network -> prediction -> edit -> canvas. Rows that are done do not move."""
+    state, source = grown(model, state, plan)
     sight = look(state, plan)
     kept, computed, prediction = believe(model, state, plan, sight)
     state, seen = conclude(model, state, plan, sight, prediction, computed)
-    return replace(state, kept=kept), seen
+    return replace(state, kept=kept), replace(seen, source=source)
+
+
+def grown(model: Model, state: State, plan: Plan) -> tuple[State, Tensor | None]:
+    """The state on the canvas that the window wants for the next pass, and where its positions stood (None: where they stand)."""
+    if not plan.window.grows:
+        return state, None
+    logits = state.kept.logits
+    belief = None if logits is None else Belief(logits, logits.argmax(-1))
+    edit, window = plan.window.grow(state.canvas, belief, state.window, limit=model.max_length, eos_ids=model.eos_ids)
+    if edit is None or (source := edit.source) is None:
+        return replace(state, window=window), None
+    canvas = edit.apply(state.canvas)
+    changed = (source == -1).any(1)
+    state = replace(
+        state,
+        canvas=canvas,
+        window=window,
+        touched=(memory.moved(state.touched, source, None) | changed[:, None]) & canvas.real,
+        decoder=memory.moved(state.decoder, source, plan.decoder.init(canvas)),
+        reuse=memory.moved(state.reuse, source, plan.reuse.init(canvas)),
+        kept=state.kept.only(~changed).moved(source),
+    )
+    return state, source
 
 
 def look(state: State, plan: Plan) -> Sight:

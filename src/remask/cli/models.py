@@ -45,6 +45,8 @@ def run(
 
 def default(field: dataclasses.Field[Any]) -> str:
     """A parameter's default as a spec string writes it."""
+    from remask.spec import written
+
     if field.default is dataclasses.MISSING:
         return "..."
-    return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+    return written(field.default)

@@ -11,7 +11,7 @@ from typing import Any
 from remask.engine import Request
 from remask.errors import RemaskError
 from remask.server.protocol import ChatBody, CompletionBody, Sampling
-from remask.shapers import Shaper, Temperature, TopP
+from remask.shapers import Shaper, sampling
 from remask.spec import parse_decoder, parse_reuse, parse_window
 from remask.text.ending import end_ids
 from remask.windows import room
@@ -118,5 +118,4 @@ def chat_text(body: ChatBody, model: Any) -> str:
 
 def shapers(body: Sampling) -> Sequence[Shaper]:
     """Temperature, then top-p."""
-    made: list[Shaper] = [Temperature(body.temperature)] if body.temperature else []
-    return [*made, TopP(body.top_p)] if body.top_p is not None and body.top_p != 1 else made
+    return sampling(body.temperature or 0.0, 1.0 if body.top_p is None else body.top_p)
