@@ -16,7 +16,7 @@ from torch import Tensor
 
 from remask.canvas import Canvas
 from remask.compute import left_of
-from remask.denoise import Plan, State, Step, ahead, step
+from remask.denoise import Plan, Sight, State, Step, look, step
 from remask.errors import RemaskError
 from remask.kernels.graphs import Late, Recorder, copied, form, mapped
 from remask.kernels.tail import Tail, tail
@@ -96,6 +96,8 @@ class Captured:
 
     def passes(self, state: State, plan: Plan) -> Iterator[Step]:
         """Step after step until every row is done; the next pass is under way when a step is handed out."""
+        if plan.window.grows:
+            raise RemaskError(f"window {plan.window} lengthens its canvas, and a captured pass has a fixed one; pass the model itself")
         key = (state.canvas.shape, not bool(state.canvas.real.all()), plan)
         if key not in self.sessions:
             self.sessions[key] = Session(self, key)
@@ -185,9 +187,11 @@ class Session:
         seen, signals = made
         return mapped(lambda tensor: tensor.clone(), replace(seen, prediction=mapped_belief(seen.prediction))), Late(signals)
 
-    def believe(self, state: State, active: Tensor, eligible: Tensor) -> tuple[Fixed, Tensor, Prediction]:
+    def believe(self, state: State, sight: Sight) -> tuple[Fixed, Tensor, Prediction]:
         """See remask.denoise.believe; in the shapes of `bucket`."""
-        canvas, kept, plan = state.canvas, state.kept, self.plan
+        if sight.canvas.shadows is not None:
+            raise RemaskError(f"{self.plan.decoder} asks for shadows, which a captured run has none of; pass the model itself")
+        canvas, kept, plan, active, eligible = state.canvas, state.kept, self.plan, sight.active, sight.eligible
         live = active.any(1, keepdim=True)
         computed = self.computed(canvas, active)
         overflow = torch.zeros_like(live[:, 0])
@@ -226,7 +230,8 @@ class Session:
         own = not plan.shapers
         raw = tail(flat, mask_id=mask_id, uniform=uniform if own else None, before=None if before is None else before.flatten(0, 1), at=at)
         if own:
-            prediction = Prediction(*[self.summary(raw, flat, place, asked, lambda: self.all_logits(hidden, mask_id))] * 2)
+            both = self.summary(raw, flat, place, asked, lambda: self.all_logits(hidden, mask_id))
+            prediction = Prediction(both, both)
         else:
             shaped = without(logits.float() if logits.dtype != torch.float64 else logits, mask_id)
             for shaper in plan.shapers:
@@ -289,7 +294,8 @@ class Signals:
 def signals_of(state: State, plan: Plan, shift: int) -> Tensor:
     """The six numbers of Signals, on the device."""
     kept = state.kept
-    _, eligible, active = ahead(state, plan)
+    sight = look(state, plan)
+    eligible, active = sight.eligible, sight.active
     real, live = state.canvas.real, active.any(1, keepdim=True)
     computed = active | left_of(active, shift) if plan.reuse.stores and not plan.reuse.lone else active
     whole = (computed | ~real | ~live).all() if plan.reuse.stores else torch.ones_like(state.done[0])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from remask import memory
 from remask.canvas import Canvas
 from remask.errors import RemaskError
+from remask.models.base import aligned
 from remask.models.store import Chosen
 
 
@@ -39,11 +41,13 @@ class Kept:
     """logits: (B, L, V), the last prediction of every position, before shapers, None before the first pass.
 
     store: keys and values of the rows in `rows` ((R,) int64, those still running), if the reuse rule asks for them.
+    beside: (B, S, V), the leave-one-out logits of the last pass, if a decoder asked for shadows; no pass reads those of another.
     """
 
     logits: Tensor | None = None
     store: Any = None
     rows: Tensor | None = None
+    beside: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -55,12 +59,57 @@ class Kept:
         """The same, to be stepped on its own: a pass writes into the store."""
         return replace(self, store=None if self.store is None else self.store.copy())
 
+    def take(self, index: Tensor, length: int) -> Kept:
+        """The chosen rows, in the order of `index` (R,) int64, on a canvas of `length` positions."""
+        if self.logits is None:
+            return self
+        logits = memory.resized(self.logits[index], length)
+        if self.rows is None:
+            return Kept(logits)
+        place = self.rows.new_full((self.logits.shape[0],), -1)
+        place[self.rows] = torch.arange(len(self.rows), device=place.device)
+        place = place[index]
+        return Kept(logits, self.store.rows(place[place >= 0]).resized(length), (place >= 0).nonzero()[:, 0])
+
+    @staticmethod
+    def joined(parts: Sequence[Kept], counts: Sequence[int], length: int) -> Kept:
+        """Rows below one another, counts[i] of them in parts[i], on a canvas of `length` positions."""
+        logits = memory.joined([part.logits for part in parts], counts, length)
+        first = [sum(counts[:number]) for number in range(len(counts))]
+        stored = [(part.store, part.rows + start) for part, start in zip(parts, first, strict=True) if part.rows is not None]
+        if not stored:
+            return Kept(logits)
+        stores, rows = zip(*stored, strict=True)
+        return Kept(logits, stores[0].joined(stores, length), torch.cat(rows))
+
+    def moved(self, source: Tensor) -> Kept:
+        """After positions moved, in rows that keep no keys and values: those are rotated by their old places."""
+        store = None if self.store is None else self.store.resized(source.shape[1])
+        return Kept(memory.moved(self.logits, source, None), store, self.rows)
+
     def only(self, running: Tensor) -> Kept:
         """Without the keys and values of rows that are done; running: (B,) bool."""
         if self.rows is None:
             return self
         stay = running[self.rows]
         return self if bool(stay.all()) else replace(self, store=self.store.rows(stay.nonzero()[:, 0]), rows=self.rows[stay])
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How rows are computed: stores and lone as of a reuse rule, mask_candidates as of a decoder."""
+
+    stores: bool = False
+    lone: bool = False
+    mask_candidates: bool = False
+
+
+def compute(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, manner: Manner) -> tuple[Kept, Tensor]:
+    """What is kept after a pass over the active (B, L) positions, and what was computed for it, (B, L) bool.  steps: (B,) int64."""
+    head = head_of(model, manner.mask_candidates)
+    if not manner.stores:
+        return whole_rows(model, canvas, kept, active, steps, head)
+    return chosen_positions(model, canvas, kept, active, steps, head, manner.lone)
 
 
 def head_of(model: Model, mask_candidates: bool) -> Head:
@@ -75,43 +124,78 @@ def whole_rows(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: 
     rows = active.any(1)
     if not bool(rows.any()):
         return kept, active
-    hidden, _ = model.forward(canvas.rows(rows))
-    fresh = checked(head(hidden), canvas.real[rows], rows.nonzero()[:, 0], steps)
-    return replace(kept, logits=put_rows(kept.logits, rows, fresh)), active
+    hidden, aside = parted(model.forward(canvas.rows(rows))[0], canvas.shape[1])
+    index = rows.nonzero()[:, 0]
+    fresh = checked(head(hidden), canvas.real[rows], index, steps)
+    beside = left_out(None, aside, index, steps, head, canvas)
+    return replace(kept, logits=put_rows(kept.logits, index, fresh, len(rows)), beside=beside), active
 
 
 def chosen_positions(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, head: Head, lone: bool = False) -> tuple[Kept, Tensor]:
     """A forward of the active (B, L) positions over the stored keys and values; returns what was computed, (B, L) bool.
 
     A model whose logits are shifted (Dream) predicts a position from its left neighbour, which is then computed as well, unless `lone`.
-    The first pass of all computes every real position.
+    Rows without a store, on their first pass, compute every real position, in a forward of their own.
     """
-    rows = active.any(1)
-    if not bool(rows.any()):
-        return kept, active
-    if kept.store is None:
-        computed = canvas.real & rows[:, None]
-    else:
-        computed = active if lone else active | left_of(active, model.shift)
-    index = rows.nonzero()[:, 0]
-    part, real, wanted = canvas.rows(index), canvas.real[index], computed[index]
-    store, place = (None, None) if kept.rows is None else owned(kept, index)
+    rows, stored = active.any(1), torch.zeros_like(active[:, 0])
+    if kept.rows is not None:
+        stored[kept.rows] = True
+    computed = torch.where(stored[:, None], active if lone else active | left_of(active, model.shift), canvas.real & rows[:, None])
+    kept = replace(kept, beside=None)
+    for index in ((rows & ~stored).nonzero()[:, 0], (rows & stored).nonzero()[:, 0]):
+        if len(index):
+            kept = one_pass(model, canvas, kept, index, active[index], computed[index], steps, head)
+    return kept, computed
+
+
+def one_pass(model: Model, canvas: Canvas, kept: Kept, index: Tensor, active: Tensor, wanted: Tensor, steps: Tensor, head: Head) -> Kept:
+    """What is kept after a forward of the rows `index` (R,), of which all or none have a store; active, wanted: (R, L) bool."""
+    part, real = canvas.rows(index), canvas.real[index]
+    new = kept.rows is None or not bool(torch.isin(index, kept.rows).all())
+    store, place = (None, None) if new else owned(kept, index)
     chosen = Chosen() if bool((wanted | ~real).all()) else Chosen.of(wanted)
     hidden, store = model.forward(part, chosen, store)
+    hidden, aside = parted(hidden, canvas.shape[1] if chosen.place is None else chosen.place.shape[1])
+    beside = left_out(kept.beside, aside, index, steps, head, canvas)
     if chosen.place is None:
         fresh = checked(head(aligned(hidden, model.shift)), real, index, steps)
-        if model.shift and kept.logits is not None:  # a left neighbour is computed for its keys alone: what it predicts may be frozen
-            fresh = torch.where(active[index][..., None], fresh, kept.logits[index])
-        logits = put_rows(kept.logits, rows, fresh)
+        if model.shift and kept.logits is not None and not new:  # a left neighbour is computed for its keys alone: what it predicts may be frozen
+            fresh = torch.where(active[..., None], fresh, kept.logits[index])
+        logits = put_rows(kept.logits, index, fresh, canvas.shape[0])
     else:
         assert kept.logits is not None
-        hidden, target = renewed(hidden, chosen.place, wanted, active[index], model.shift)
+        hidden, target = renewed(hidden, chosen.place, wanted, active, model.shift)
         fresh = checked(head(hidden), torch.ones_like(target, dtype=torch.bool), index, steps)
         logits = kept.logits.index_put((index[:, None], target), fresh)
-    if place is None or kept.store is None:
-        return Kept(logits, store, index), computed
-    kept.store.put(place, store)
-    return replace(kept, logits=logits), computed
+    if new:
+        after = added(kept, logits, store, index)
+    elif place is None:
+        after = Kept(logits, store, index)
+    else:
+        kept.store.put(place, store)
+        after = replace(kept, logits=logits)
+    return replace(after, beside=beside)
+
+
+def parted(hidden: Tensor, count: int) -> tuple[Tensor, Tensor | None]:
+    """The states of `count` positions, and those of the shadows behind them."""
+    return (hidden, None) if hidden.shape[1] == count else (hidden[:, :count], hidden[:, count:])
+
+
+def left_out(before: Tensor | None, aside: Tensor | None, index: Tensor, steps: Tensor, head: Head, canvas: Canvas) -> Tensor | None:
+    """(B, S, V): `before` with the leave-one-out logits of the rows `index`, from their shadow states `aside` (R, S', D)."""
+    if aside is None or canvas.shadows is None:
+        return before
+    fresh = checked(head(aside), torch.ones(aside.shape[:2], dtype=torch.bool, device=aside.device), index, steps)
+    return put_rows(before, index, memory.resized(fresh, int(canvas.shadows.sum(1).max())), canvas.shape[0])
+
+
+def added(kept: Kept, logits: Tensor, store: Any, index: Tensor) -> Kept:
+    """With the store of rows that had none."""
+    if kept.rows is None:
+        return Kept(logits, store, index)
+    rows, order = torch.cat([kept.rows, index]).sort()
+    return Kept(logits, store.joined([kept.store, store], logits.shape[1]).rows(order), rows)
 
 
 def owned(kept: Kept, index: Tensor) -> tuple[Any, Tensor | None]:
@@ -126,11 +210,6 @@ def owned(kept: Kept, index: Tensor) -> tuple[Any, Tensor | None]:
 def left_of(active: Tensor, shift: int) -> Tensor:
     """(B, L) bool: the positions whose states predict the active ones."""
     return torch.cat([active[:, shift:], torch.zeros_like(active[:, :shift])], dim=1)
-
-
-def aligned(hidden: Tensor, shift: int) -> Tensor:
-    """(B, L, D) as computed -> by the position they predict."""
-    return hidden if shift == 0 else torch.cat([hidden[:, :shift], hidden[:, :-shift]], dim=1)
 
 
 def renewed(hidden: Tensor, place: Tensor, computed: Tensor, active: Tensor, shift: int) -> tuple[Tensor, Tensor]:
@@ -148,12 +227,12 @@ def renewed(hidden: Tensor, place: Tensor, computed: Tensor, active: Tensor, shi
     return Chosen(rank).take(hidden), at.take(position[None])
 
 
-def put_rows(old: Tensor | None, rows: Tensor, fresh: Tensor) -> Tensor:
-    """(B, L, V): `fresh` at the rows (B,) bool, the old ones or zeros at the others."""
-    if bool(rows.all()):
+def put_rows(old: Tensor | None, index: Tensor, fresh: Tensor, count: int) -> Tensor:
+    """(count, L, V): `fresh` at the rows `index`, the old ones or zeros at the others."""
+    if len(index) == count:
         return fresh
-    made = fresh.new_zeros(len(rows), *fresh.shape[1:]) if old is None else old.clone()
-    made[rows] = fresh
+    made = fresh.new_zeros(count, *fresh.shape[1:]) if old is None else old.clone()
+    made[index] = fresh
     return made
 
 

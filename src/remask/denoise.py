@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from remask import memory
 from remask.canvas import Canvas, Edit
-from remask.compute import Kept, Model, chosen_positions, head_of, whole_rows
+from remask.compute import Kept, Manner, Model, compute
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import LowConfidence
 from remask.errors import RemaskError
-from remask.prediction import Prediction
+from remask.models.shadow import computed_rows, places
+from remask.prediction import Belief, LeftOut, Prediction
 from remask.randomness import PROPOSAL, Uniforms, draw, keyed_uniforms
 from remask.reuse.base import Pass, Reuse, Scene
 from remask.reuse.fresh import Fresh
@@ -37,6 +39,15 @@ class Plan:
     def draws(self) -> bool:
         return self.decoder.draws or any(shaper.draws for shaper in self.shapers)
 
+    @property
+    def manner(self) -> Manner:
+        """What the network has to know of the parts; rows of one manner can share a forward."""
+        return Manner(self.reuse.stores, self.reuse.lone, self.decoder.mask_candidates)
+
+
+MEMORIES = ("seeds", "step", "done", "forwards", "positions", "touched", "decoder", "window", "reuse")
+"""The fields of a State that are memories in the sense of remask.memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -54,6 +65,27 @@ class State:
     reuse: Any
     kept: Any = Kept()
 
+    def rows(self, index: Tensor) -> State:
+        """The chosen rows, in the order of `index` (R,) int64, on a canvas no longer than the longest of them."""
+        real = self.canvas.real[index]
+        length = int(torch.where(real, torch.arange(1, real.shape[1] + 1, device=real.device), 1).amax())
+        kept = self.kept.take(index, length)
+        canvas, others = self.canvas.rows(index).resized(length), memory.resized(memory.rows(self._memories, index), length)
+        return replace(self, canvas=canvas, kept=kept, **dict(zip(MEMORIES, others, strict=True)))
+
+    @staticmethod
+    def joined(states: Sequence[State], length: int | None = None) -> State:
+        """Rows of states with the same parts below one another, padded to the longest canvas, or cut or padded to `length`."""
+        counts = [state.canvas.shape[0] for state in states]
+        length = length or max(state.canvas.shape[1] for state in states)
+        others = memory.joined([state._memories for state in states], counts, length)
+        kept = Kept.joined([state.kept for state in states], counts, length)
+        return replace(states[0], canvas=Canvas.joined([state.canvas for state in states], length), kept=kept, **dict(zip(MEMORIES, others, strict=True)))
+
+    @property
+    def _memories(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in MEMORIES)
+
     def fork(self) -> State:
         """The same, to be stepped on its own: a pass writes into what was stored."""
         return replace(self, kept=self.kept.fork())
@@ -61,7 +93,10 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """All that an observer may see: the canvas after, the belief, the edit, and what was computed."""
+    """All that an observer may see: the canvas after, the belief, the edit, and what was computed.
+
+    source: (B, L) int64, where each position stood in the canvas of the step before, if the window moved any (see Canvas.moved); else None.
+    """
 
     canvas: Canvas
     prediction: Prediction
@@ -70,6 +105,7 @@ class Step:
     done: Tensor
     forwards: Tensor
     positions: Tensor
+    source: Tensor | None = None
 
 
 def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
@@ -79,65 +115,119 @@ def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
     return State(canvas, seeds, zero, done, zero, zero, canvas.real, plan.decoder.init(canvas), plan.window.init(canvas), plan.reuse.init(canvas))
 
 
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What is settled before the network is asked. running: (B, 1) bool.  eligible, active: (B, L) bool, what may be written and what is computed.
+
+    canvas: the state's, with the shadows that the decoder asked for.
+    """
+
+    scene: Scene
+    running: Tensor
+    eligible: Tensor
+    active: Tensor
+    canvas: Canvas
+
+
 def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     """One pass: eligible -> active -> network -> prediction -> edit -> canvas. Rows that are done do not move."""
-    running = ~state.done[:, None]
-    scene, eligible, active = ahead(state, plan)
-    kept, computed, prediction = believe(model, state, active, eligible, plan)
-    view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms, scene.span, model.eos_ids)
-    edit, memory = plan.decoder.step(view, state.decoder)
-    edit = edit.within(running & ~state.canvas.given)
-    if (protected := plan.reuse.protected(state.reuse)) is not None:
-        edit = edit.within(~protected)
+    state, source = grown(model, state, plan)
+    sight = look(state, plan)
+    kept, computed, prediction = believe(model, state, plan, sight)
+    state, seen = conclude(model, state, plan, sight, prediction, computed)
+    return replace(state, kept=kept), replace(seen, source=source)
+
+
+def grown(model: Model, state: State, plan: Plan) -> tuple[State, Tensor | None]:
+    """The state on the canvas that the window wants for the next pass, and where its positions stood (None: where they stand)."""
+    if not plan.window.grows:
+        return state, None
+    logits = state.kept.logits
+    belief = None if logits is None else Belief(logits, logits.argmax(-1))
+    edit, window = plan.window.grow(state.canvas, belief, state.window, limit=model.max_length, eos_ids=model.eos_ids)
+    if edit is None or (source := edit.source) is None:
+        return replace(state, window=window), None
     canvas = edit.apply(state.canvas)
-    done = state.done | ~canvas.masked.any(1)
-    if (pending := plan.decoder.pending(memory)) is not None:
-        done = state.done | (done & ~pending)
-    if plan.early_stop:
-        canvas, done = stop_at_end_of_text(canvas, done, model.eos_ids)
+    changed = (source == -1).any(1)
     state = replace(
         state,
         canvas=canvas,
-        step=state.step + running[:, 0],
-        done=done,
-        forwards=state.forwards + computed.any(1) * model.evaluations,
-        positions=state.positions + computed.sum(1) * model.evaluations,
-        touched=torch.where(active, False, state.touched) | edit.touched,
-        decoder=memory,
-        reuse=plan.reuse.observe(scene, Pass(active, prediction.raw, state.kept.logits, edit, canvas), state.reuse),
-        kept=kept,
+        window=window,
+        touched=(memory.moved(state.touched, source, None) | changed[:, None]) & canvas.real,
+        decoder=memory.moved(state.decoder, source, plan.decoder.init(canvas)),
+        reuse=memory.moved(state.reuse, source, plan.reuse.init(canvas)),
+        kept=state.kept.only(~changed).moved(source),
     )
-    return state, Step(canvas, prediction, edit, computed, done, state.forwards, state.positions)
+    return state, source
 
 
-def ahead(state: State, plan: Plan) -> tuple[Scene, Tensor, Tensor]:
-    """Before a pass: what a reuse rule sees, and the positions that may be written and that are computed, (B, L) bool."""
+def look(state: State, plan: Plan) -> Sight:
+    """What window and reuse rule decide from the canvas alone."""
     running = ~state.done[:, None]
     eligible = plan.window.eligible(state.canvas, state.window) & running
     scene = Scene(state.canvas, plan.window.span(state.canvas, state.window) & running, state.touched, state.step)
     active = plan.reuse.active(scene, state.reuse) & running
-    return scene, eligible, active if plan.reuse.stale else active | (state.touched & state.canvas.real & running)
+    if not plan.reuse.stale:
+        active |= state.touched & state.canvas.real & running
+    canvas = shadowed(state.canvas, plan.decoder.shadows(state.canvas, scene.span, state.decoder), running)
+    if canvas.shadows is not None:  # a row that would compute nothing has no shadows to stand beside
+        active |= canvas.real & canvas.shadows.any(1, keepdim=True) & ~active.any(1, keepdim=True)
+    return Sight(scene, running, eligible, active, canvas)
 
 
-def believe(model: Model, state: State, active: Tensor, eligible: Tensor, plan: Plan) -> tuple[Any, Tensor, Prediction]:
+def believe(model: Model, state: State, plan: Plan, sight: Sight) -> tuple[Any, Tensor, Prediction]:
     """What is kept after the pass, what was computed for it, (B, L) bool, and the belief. A model may do all of it by itself (remask.captured)."""
     if (own := getattr(model, "believe", None)) is not None:
-        return own(state, active, eligible)
-    kept, computed = compute(model, state, active, plan)
+        return own(state, sight)
+    kept, computed = compute(model, sight.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
     assert kept.logits is not None
-    return kept, computed, predict(plan, state, kept.logits)
+    return kept, computed, predict(plan, state, sight, kept.logits, kept.beside)
 
 
-def compute(model: Model, state: State, active: Tensor, plan: Plan) -> tuple[Kept, Tensor]:
-    """What is kept after a pass over the active (B, L) positions, and what was computed for it, (B, L) bool."""
-    head = head_of(model, plan.decoder.mask_candidates)
-    if not plan.reuse.stores:
-        return whole_rows(model, state.canvas, state.kept, active, state.step, head)
-    return chosen_positions(model, state.canvas, state.kept.only(~state.done), active, state.step, head, plan.reuse.lone)
+def conclude(model: Model, state: State, plan: Plan, sight: Sight, prediction: Prediction, computed: Tensor) -> tuple[State, Step]:
+    """What the parts make of the belief; computed: (B, L) bool. `state.kept` is still that of the pass before."""
+    view = View(state.canvas, prediction, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
+    edit, remembered = plan.decoder.step(view, state.decoder)
+    edit = edit.within(sight.running & ~state.canvas.given)
+    if (protected := plan.reuse.protected(state.reuse)) is not None:
+        edit = edit.within(~protected)
+    canvas = edit.apply(state.canvas)
+    done = state.done | ~canvas.masked.any(1)
+    if (pending := plan.decoder.pending(remembered)) is not None:
+        done = state.done | (done & ~pending)
+    if plan.early_stop:
+        canvas, done = stop_at_end_of_text(canvas, done, model.eos_ids)
+    extra = 0 if sight.canvas.shadows is None else computed_rows(sight.canvas.shadows, model.shift)
+    state = replace(
+        state,
+        canvas=canvas,
+        step=state.step + sight.running[:, 0],
+        done=done,
+        forwards=state.forwards + computed.any(1) * model.evaluations,
+        positions=state.positions + (computed.sum(1) + extra) * model.evaluations,
+        touched=torch.where(sight.active, False, state.touched) | edit.touched,
+        decoder=remembered,
+        reuse=plan.reuse.observe(sight.scene, Pass(sight.active, prediction.raw, state.kept.logits, edit, canvas), state.reuse),
+    )
+    return state, Step(canvas, prediction, edit, computed, done, state.forwards, state.positions)
 
 
-def predict(plan: Plan, state: State, logits: Tensor) -> Prediction:
-    """The belief and one candidate per position."""
+def shadowed(canvas: Canvas, asked: Tensor | None, running: Tensor) -> Canvas:
+    """The canvas with the shadows that a decoder asked for, (B, L) bool, in running rows (B, 1)."""
+    asked = None if asked is None else asked & running & canvas.real
+    return canvas if asked is None or not bool(asked.any()) else replace(canvas, shadows=asked)
+
+
+def left_out(canvas: Canvas, beside: Tensor | None) -> LeftOut | None:
+    """The belief of the canvas's shadows, from their logits (B, S, V); other rows of the same pass may have had more of them."""
+    if canvas.shadows is None or beside is None:
+        return None
+    place = places(canvas.shadows)
+    return LeftOut(canvas.shadows, place, beside[:, : place.shape[1]])
+
+
+def predict(plan: Plan, state: State, sight: Sight, logits: Tensor, beside: Tensor | None = None) -> Prediction:
+    """The belief and one candidate per position, from (B, L, V) logits; beside: (B, S, V), those of the shadows of `sight.canvas`."""
     shaped = logits
     for shaper in plan.shapers:
         shaped = shaper(shaped)
@@ -145,7 +235,7 @@ def predict(plan: Plan, state: State, logits: Tensor) -> Prediction:
         candidates = draw(shaped, plan.uniforms(state.seeds, state.step, logits.shape[1], PROPOSAL))
     else:
         candidates = shaped.argmax(-1)
-    return Prediction.of(logits, shaped, candidates)
+    return Prediction.of(logits, shaped, candidates, left_out(sight.canvas, beside))
 
 
 def stop_at_end_of_text(canvas: Canvas, done: Tensor, eos_ids: tuple[int, ...]) -> tuple[Canvas, Tensor]:
@@ -167,6 +257,15 @@ def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
     return list(seed)
 
 
+def check_fit(model: Model, canvas: Canvas) -> None:
+    """Raise unless the canvas has a length and ids that the model knows."""
+    if model.max_length is not None and canvas.shape[1] > model.max_length:
+        raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
+    known = getattr(model, "vocab_size", model.mask_id + 1)
+    if not 0 <= int(canvas.tokens.min()) <= int(canvas.tokens.max()) < known:
+        raise RemaskError(f"the canvas has ids from {int(canvas.tokens.min())} to {int(canvas.tokens.max())} and the model knows 0 to {known - 1}; is the tokenizer its own?")
+
+
 @torch.inference_mode()
 def denoise(
     model: Model,
@@ -181,8 +280,7 @@ def denoise(
     uniforms: Uniforms = keyed_uniforms,
 ) -> Iterator[Step]:
     """Yield one Step per pass until every row is done. Printing, tracing and stopping are the caller's business."""
-    if model.max_length is not None and canvas.shape[1] > model.max_length:
-        raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
+    check_fit(model, canvas)
     plan = Plan(decoder, window, reuse, tuple(shapers), early_stop, uniforms)
     state = start(canvas, plan, torch.tensor(row_seeds(seed, canvas.shape[0]), device=canvas.tokens.device))
     if (passes := getattr(model, "passes", None)) is not None:

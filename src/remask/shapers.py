@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -77,6 +77,12 @@ class TopK:
     def __call__(self, logits: Tensor) -> Tensor:
         last = logits.topk(min(self.value, logits.shape[-1]), dim=-1).values[..., -1:]
         return logits.masked_fill(logits < last, float("-inf"))
+
+
+def sampling(temperature: float, top_p: float = 1.0, top_k: int = 0) -> tuple[Shaper, ...]:
+    """The usual three controls in their usual order; temperature 0, top_p 1 and top_k 0 are off."""
+    wanted: list[tuple[bool, Any, float]] = [(temperature != 0, Temperature, temperature), (top_p != 1, TopP, top_p), (top_k != 0, TopK, top_k)]
+    return tuple(kind(value) for on, kind, value in wanted if on)
 
 
 @dataclass(frozen=True)

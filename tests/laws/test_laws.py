@@ -12,6 +12,8 @@ from tests.chains import chain_b
 DECODER_SPECS = [
     *(name for name in remask.decoders() if name not in ("spaced", "joint_threshold")),
     "low_confidence:steps=6",
+    "low_confidence:steps=6,literal_blocks=4",
+    "low_confidence:last=2+7",
     "random:steps=6",
     "origin:steps=6",
     "entropy:steps=6",
@@ -28,13 +30,16 @@ DECODER_SPECS = [
     "joint_threshold:write_tau=0.5,edit_tau=0.6",
     "joint_threshold:write_tau=0.4,edit_tau=0.5,remask=true",
     "prophet:early=2,middle=2,late=1,answer=tail",
-    "slow_fast:slow_steps=2,slow_tau=2",
+    "slow_fast:slow_steps=2,slow_tau=0.9",
+    "hierarchy:remask=true",
+    "prophet:smooth=true",
     "credit:reset=false",
     "halton:base=3,steps=6",
     "starr:signals=distribution,top=4",
     "starr:reading=H3,fast_steps=2,slow_steps=3,neighbours=commit",
 ]
-WINDOW_SPECS = [*WINDOWS, "blocks:3", "blocks:4,origin=canvas"]
+WINDOW_SPECS = [*(name for name in WINDOWS if name != "daedal"), "blocks:3", "blocks:4,origin=canvas", "daedal:eos=0,block=4,first=0,low=0"]
+"""Canvases that grow are held to the laws in tests/test_daedal.py, by their source maps."""
 WHOLE_ROWS = [name for name, kind in remask.reuses().items() if not kind.stores]
 STORING = [*(name for name, kind in remask.reuses().items() if kind.stores), "dual:inner=(surelock:eps=0.1)", "surelock:on_remask=forbid,eps=0.1"]
 COMBINATIONS = [

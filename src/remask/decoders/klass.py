@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import longest_prefix
 from remask.errors import RemaskError
+
+PAPER = Paper("KLASS: KL-Guided Fast Inference in Masked Diffusion Models", "2511.05664", 2025)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +29,14 @@ class Stability:
 class Klass(Decoder):
     """Confidence above `tau`, and KL(now || before) below `eps` in each of the last `history` steps; if none, the best.
 
-    Keeps one distribution per position. Before the first step the distribution counts as uniform.
+    Keeps one distribution per position; before the first one it counts as uniform.
     """
 
     tau: float = 0.9
     eps: float = 0.01
     history: int = 2
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.history < 1:
@@ -42,7 +47,8 @@ class Klass(Decoder):
 
     def step(self, view: View, state: Stability) -> tuple[Edit, Stability]:
         now = view.prediction.raw.probabilities
-        before = torch.full_like(now, 1 / now.shape[-1]) if state.previous is None else state.previous
+        before = torch.zeros_like(now) if state.previous is None else state.previous
+        before = torch.where(before.any(-1, keepdim=True), before, 1 / now.shape[-1])
         moved = (torch.special.xlogy(now, now) - torch.special.xlogy(now, before)).sum(-1)
         state = replace(state, previous=now, calm=torch.where(moved < self.eps, state.calm + 1, 0))
         confidence = view.prediction.raw.confidence

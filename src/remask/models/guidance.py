@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,14 @@ class Both:
 
     def rows(self, index: Tensor) -> Both:
         return Both(self.seen.rows(index), self.unseen.rows(index))
+
+    def resized(self, length: int) -> Both:
+        return Both(self.seen.resized(length), self.unseen.resized(length))
+
+    @staticmethod
+    def joined(stores: Sequence[Both], length: int) -> Both:
+        seen, unseen = [store.seen for store in stores], [store.unseen for store in stores]
+        return Both(seen[0].joined(seen, length), unseen[0].joined(unseen, length))
 
     def put(self, index: Tensor, part: Both) -> None:
         self.seen.put(index, part.seen)

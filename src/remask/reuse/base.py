@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.prediction import Belief, Summary
 
 State = Any
-"""A rule's own memory: tensors with a leading B, or a frozen dataclass of them."""
+"""A rule's own memory: None, (B,) or (B, L, ...) tensors, or a tuple or frozen dataclass of them (remask.memory)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class Scene:
 class Pass:
     """What a rule sees after one. active: (B, L) bool, the positions that were to be computed.
 
-    before: (B, L, V) raw logits as they stood before the pass, None at the first.  canvas: after the edit.
+    before: (B, L, V) raw logits as they stood before the pass, of rows that had one (`step` above 0); None if none had.  canvas: after the edit.
     """
 
     active: Tensor
@@ -51,6 +52,7 @@ class Reuse(Protocol):
     stale: what was edited need not be computed next (for parity with methods that leave it; all others are served from true keys).
     """
 
+    papers: ClassVar[tuple[Paper, ...]] = ()
     stores: ClassVar[bool] = False
 
     @property
