@@ -119,8 +119,13 @@ def main() -> None:
         took: dict[str, list[float]] = {way: [] for way in models}
         for turn in range(1 if chosen.quick or chosen.tiny else 3):
             for way in models if turn % 2 else reversed(models):
-                took[way].append(measure(models[way], rows, count, length, 10 if chosen.quick or chosen.tiny else chosen.steps))
+                try:
+                    took[way].append(measure(models[way], rows, count, length, 10 if chosen.quick or chosen.tiny else chosen.steps))
+                except (torch.OutOfMemoryError, remask.RemaskError) as error:
+                    found[f"{way} failed"] = str(error).splitlines()[0]
         for way in models:
+            if not took[way]:
+                continue
             seconds = statistics.median(took[way])
             found |= {way: round(1e3 * seconds, 3), f"{way} / roofline": round(seconds / floor, 3)}
             if way in fused:

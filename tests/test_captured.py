@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import remask
-from remask.captured import Captured, compact, rung
-from remask.kernels.graphs import copied
+from remask.captured import Captured, compact, put, rung
+from remask.compute import left_of
+from remask.kernels.graphs import copied, mapped
 from remask.models.fused import Fused
 from tests.chains import chain_b
 from tests.laws.test_laws import DECODER_SPECS, PROMPTS, STORING
@@ -120,6 +121,16 @@ def test_places_are_compacted_in_order_and_an_overflow_shows():
     assert more.tolist() == [False, False, True]
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_states_are_put_where_they_predict_and_a_row_without_any_keeps_its_own(shift):
+    active = torch.tensor([[0, 0, 1, 1, 0], [0, 0, 0, 0, 0]], dtype=torch.bool)
+    computed = active | left_of(active, shift)
+    place, _ = compact(computed, 4)
+    kept, fresh = torch.zeros(2, 5, 1), 10.0 + place[..., None]
+    found = put(kept, fresh, place, active, computed, shift)
+    assert found[..., 0].tolist() == [[0, 0, 12 - shift, 13 - shift, 0], [0, 0, 0, 0, 0]]
+
+
 def test_a_bucket_holds_what_it_is_chosen_for():
     for length in (5, 40, 300, 3000):
         sizes = [rung(count, length) for count in range(length + 1)]
@@ -154,3 +165,40 @@ def test_memory_that_does_not_suffice_names_the_batch_that_would_fit(monkeypatch
         monkeypatch.setattr("remask.captured.Session.free", lambda session, free=free: free)
         with pytest.raises(remask.RemaskError, match=text):
             remask.decode(captured, [[3, 1]] * 4, **parts)
+
+
+class Replayed:
+    """A graph as the recorder sees one: recording changes nothing, and a replay writes into what recording returned."""
+
+    def __init__(self, function, session):
+        before = mapped(torch.clone, session.places)
+        self.function, self.result = function, function()
+        copied(session.places, before)
+
+    def replay(self):
+        copied(self.result, self.function())
+
+
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=100,gate=100"])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_recorded_passes_are_replayed_in_place_and_bounded(monkeypatch, family, reuse):
+    model = network(family)
+    captured = Captured(model, body=Fused(model), graphs=2)
+    recorder, recorded = captured.recorder, []
+    recorder.records = True
+    monkeypatch.setattr(recorder, "aside", lambda function: function())
+
+    def capture(function):
+        graph = Replayed(function, function.__self__)
+        recorded.append(graph)
+        return graph, graph.result
+
+    monkeypatch.setattr(recorder, "capture", capture)
+    parts = {"decoder": remask.LowConfidence(), "reuse": remask.parse_reuse(reuse), "window": remask.parse_window("whole" if "lock" in reuse else "blocks:6")}
+    for prompts in (((3, 1, 4), (1, 5, 9)), ((2, 7, 1), (8, 2, 8))):
+        same(list(remask.denoise(model, canvas(prompts), **parts)), list(remask.denoise(captured, canvas(prompts), **parts)))
+        assert 0 < len(recorder.graphs) <= 2
+    assert len(recorded) > len(recorder.graphs) or reuse != "surelock:eps=100,gate=100", "locks shrink the buckets, so that graphs are dropped"
+    captured.sessions.clear()
+    recorder.forget(next(iter(recorder.graphs))[0])
+    assert not recorder.graphs

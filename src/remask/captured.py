@@ -167,7 +167,8 @@ class Session:
         sight, length = look(state, self.plan), state.canvas.shape[1]
         asked = asked_of(self.plan, state.canvas, sight.eligible, sight.active, first=True)
         self.bucket = Bucket(None, rung(int(asked.sum(1).amax()), length), first=True)
-        after, seen = step(self, replace(state, kept=Fixed()), self.plan)  # pyright: ignore[reportArgumentType]
+        store = None if self.places is None else self.places.kept.store
+        after, seen = step(self, replace(state, kept=Fixed(store=store)), self.plan)  # pyright: ignore[reportArgumentType]
         if self.places is None or form(self.places) != form(after):
             self.owner.recorder.forget(self.key)
             self.places = replace(mapped(torch.clone, replace(after, kept=None)), kept=after.kept)
@@ -225,7 +226,7 @@ class Session:
         )
         mask_id = None if plan.decoder.mask_candidates else self.owner.mask_id
         logits = self.body.head(Chosen(place).take(hidden))
-        flat, width = logits.flatten(0, 1), logits.shape[-1]
+        flat = logits.flatten(0, 1)
         before = state.kept.logits
         at = None if before is None else (place + torch.arange(len(place), device=place.device)[:, None] * length).flatten()
         uniform = plan.uniforms(state.seeds, state.step, length, PROPOSAL).gather(1, place).flatten() if plan.draws else None
@@ -249,9 +250,7 @@ class Session:
             return prediction, None, bad, more
         if before is None:
             return prediction, without(logits, mask_id), bad, more
-        old = Chosen(place).take(before)
-        index = place[..., None].expand(-1, -1, width)
-        return prediction, before.scatter_(1, index, torch.where(Chosen(place).take(active)[..., None], logits, old)), bad, more
+        return prediction, before.scatter_(1, place[..., None].expand_as(logits), logits), bad, more
 
     def summary(self, found: Tail, flat: Tensor, place: Tensor, asked: Tensor, source: Any) -> Summary:
         """The numbers at `place`, spread over the canvas."""
