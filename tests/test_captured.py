@@ -90,6 +90,22 @@ def test_a_session_serves_the_next_batch_and_what_was_handed_out_stays():
     assert all(torch.equal(step.canvas.tokens, tokens) and torch.equal(step.prediction.raw.confidence, sure) for step, tokens, sure in early)
 
 
+def test_a_run_that_another_has_replaced_says_so():
+    captured = Captured(network("llada"))
+    first = remask.denoise(captured, canvas(), reuse=remask.Dual(), window=remask.Blocks(6))
+    next(first)
+    list(remask.denoise(captured, canvas(((7, 7, 1), (2, 5, 5, 2, 6), (8,))), reuse=remask.Dual(), window=remask.Blocks(6)))
+    with pytest.raises(remask.RemaskError, match="another run of this shape"):
+        list(first)
+
+
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1"])
+def test_padding_anywhere_computes_the_same(reuse):
+    tokens = torch.tensor([[0, 0, 3, 1, 4, 19, 19, 19, 19, 19, 0, 0, 0], [0, 0, 1, 5, 9, 2, 19, 19, 19, 19, 19, 0, 0]])
+    first = remask.Canvas.from_prompts(tokens, mask_id=19, attention_mask=(torch.arange(13) >= 2).expand(2, -1) & (torch.arange(13) < torch.tensor([[10], [11]])))
+    same(*both(network("grouped"), first, body=Fused, reuse=remask.parse_reuse(reuse)))
+
+
 def test_sessions_are_bounded():
     captured = Captured(network("llada"), sessions=2)
     for new in (6, 12, 18):
