@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from remask import Blocks, Canvas, memory
+from remask import Blocks, Canvas, RemaskError, memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def test_size_and_cutting():
 
 
 def test_what_is_no_memory_is_refused():
-    with pytest.raises(TypeError, match="list"):
+    with pytest.raises(RemaskError, match="list"):
         memory.rows([torch.zeros(2)], torch.tensor([0]))
 
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from remask import memory
 from remask.canvas import Canvas
 from remask.errors import RemaskError
-from remask.models.base import aligned
-from remask.models.store import Chosen
+from remask.models.store import Chosen, aligned
 
 
 class Model(Protocol):
@@ -116,7 +115,7 @@ def head_of(model: Model, mask_candidates: bool) -> Head:
     """From hidden states to logits; unless a decoder asks for parity the mask is never a candidate."""
     if mask_candidates:
         return model.head
-    return lambda hidden: (logits := model.head(hidden)).index_fill(-1, torch.tensor([model.mask_id], device=logits.device), float("-inf"))
+    return lambda hidden: (logits := model.head(hidden)).index_fill(-1, torch.full((1,), model.mask_id, device=logits.device), float("-inf"))
 
 
 def whole_rows(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, head: Head) -> tuple[Kept, Tensor]:

@@ -66,7 +66,7 @@ class DAEDAL(Window):
     def blocks(self) -> Blocks:
         return Blocks(self.block, self.origin)
 
-    def opened(self, max_new_tokens: int) -> tuple[DAEDAL, int]:
+    def opened(self, max_new_tokens: int, *, inside: int = 0) -> tuple[DAEDAL, int]:
         return replace(self, most=min(self.most, max_new_tokens)), min(self.length, max_new_tokens)
 
     def init(self, canvas: Canvas) -> Growth:

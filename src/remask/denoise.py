@@ -63,7 +63,7 @@ class State:
     decoder: Any
     window: Any
     reuse: Any
-    kept: Kept = Kept()
+    kept: Any = Kept()
 
     def rows(self, index: Tensor) -> State:
         """The chosen rows, in the order of `index` (R,) int64, on a canvas no longer than the longest of them."""
@@ -74,12 +74,13 @@ class State:
         return replace(self, canvas=canvas, kept=kept, **dict(zip(MEMORIES, others, strict=True)))
 
     @staticmethod
-    def joined(states: Sequence[State]) -> State:
-        """Rows of states with the same parts below one another, padded to the longest canvas."""
-        counts, length = [state.canvas.shape[0] for state in states], max(state.canvas.shape[1] for state in states)
+    def joined(states: Sequence[State], length: int | None = None) -> State:
+        """Rows of states with the same parts below one another, padded to the longest canvas, or cut or padded to `length`."""
+        counts = [state.canvas.shape[0] for state in states]
+        length = length or max(state.canvas.shape[1] for state in states)
         others = memory.joined([state._memories for state in states], counts, length)
         kept = Kept.joined([state.kept for state in states], counts, length)
-        return replace(states[0], canvas=Canvas.joined([state.canvas for state in states]), kept=kept, **dict(zip(MEMORIES, others, strict=True)))
+        return replace(states[0], canvas=Canvas.joined([state.canvas for state in states], length), kept=kept, **dict(zip(MEMORIES, others, strict=True)))
 
     @property
     def _memories(self) -> tuple[Any, ...]:
@@ -132,9 +133,8 @@ def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     """One pass: eligible -> active -> network -> prediction -> edit -> canvas. Rows that are done do not move."""
     state, source = grown(model, state, plan)
     sight = look(state, plan)
-    kept, computed = compute(model, sight.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
-    assert kept.logits is not None
-    state, seen = conclude(model, state, plan, sight, kept.logits, computed, kept.beside)
+    kept, computed, prediction = believe(model, state, plan, sight)
+    state, seen = conclude(model, state, plan, sight, prediction, computed)
     return replace(state, kept=kept), replace(seen, source=source)
 
 
@@ -175,12 +175,17 @@ def look(state: State, plan: Plan) -> Sight:
     return Sight(scene, running, eligible, active, canvas)
 
 
-def conclude(model: Model, state: State, plan: Plan, sight: Sight, logits: Tensor, computed: Tensor, beside: Tensor | None = None) -> tuple[State, Step]:
-    """What the parts make of the new logits (B, L, V); computed: (B, L) bool. `state.kept` is still that of the pass before.
+def believe(model: Model, state: State, plan: Plan, sight: Sight) -> tuple[Any, Tensor, Prediction]:
+    """What is kept after the pass, what was computed for it, (B, L) bool, and the belief. A model may do all of it by itself (remask.captured)."""
+    if (own := getattr(model, "believe", None)) is not None:
+        return own(state, sight)
+    kept, computed = compute(model, sight.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
+    assert kept.logits is not None
+    return kept, computed, predict(plan, state, sight, kept.logits, kept.beside)
 
-    beside: (B, S, V), the leave-one-out logits of the shadows of `sight.canvas`.
-    """
-    prediction = predict(plan, state, logits, left_out(sight.canvas, beside))
+
+def conclude(model: Model, state: State, plan: Plan, sight: Sight, prediction: Prediction, computed: Tensor) -> tuple[State, Step]:
+    """What the parts make of the belief; computed: (B, L) bool. `state.kept` is still that of the pass before."""
     view = View(state.canvas, prediction, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
     edit, remembered = plan.decoder.step(view, state.decoder)
     edit = edit.within(sight.running & ~state.canvas.given)
@@ -221,8 +226,8 @@ def left_out(canvas: Canvas, beside: Tensor | None) -> LeftOut | None:
     return LeftOut(canvas.shadows, place, beside[:, : place.shape[1]])
 
 
-def predict(plan: Plan, state: State, logits: Tensor, left_out: LeftOut | None = None) -> Prediction:
-    """The belief and one candidate per position."""
+def predict(plan: Plan, state: State, sight: Sight, logits: Tensor, beside: Tensor | None = None) -> Prediction:
+    """The belief and one candidate per position, from (B, L, V) logits; beside: (B, S, V), those of the shadows of `sight.canvas`."""
     shaped = logits
     for shaper in plan.shapers:
         shaped = shaper(shaped)
@@ -230,14 +235,14 @@ def predict(plan: Plan, state: State, logits: Tensor, left_out: LeftOut | None =
         candidates = draw(shaped, plan.uniforms(state.seeds, state.step, logits.shape[1], PROPOSAL))
     else:
         candidates = shaped.argmax(-1)
-    return Prediction.of(logits, shaped, candidates, left_out)
+    return Prediction.of(logits, shaped, candidates, left_out(sight.canvas, beside))
 
 
 def stop_at_end_of_text(canvas: Canvas, done: Tensor, eos_ids: tuple[int, ...]) -> tuple[Canvas, Tensor]:
     """Rows whose first written end-of-text has no mask before it are done; the rest of the row becomes end-of-text."""
     if not eos_ids:
         return canvas, done
-    ends = torch.isin(canvas.tokens, torch.tensor(eos_ids, device=canvas.tokens.device)) & ~canvas.given
+    ends = torch.stack([canvas.tokens == end for end in eos_ids]).any(0) & ~canvas.given
     settled = (ends & (canvas.masked.long().cumsum(1) == 0)).any(1)
     behind = canvas.masked & settled[:, None]
     return replace(canvas, tokens=canvas.tokens.masked_fill(behind, eos_ids[0])), done | settled
@@ -250,6 +255,15 @@ def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
     if len(seed) != rows:
         raise RemaskError(f"{len(seed)} seeds for {rows} rows; pass one int, or one seed per row")
     return list(seed)
+
+
+def check_fit(model: Model, canvas: Canvas) -> None:
+    """Raise unless the canvas has a length and ids that the model knows."""
+    if model.max_length is not None and canvas.shape[1] > model.max_length:
+        raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
+    known = getattr(model, "vocab_size", model.mask_id + 1)
+    if not 0 <= int(canvas.tokens.min()) <= int(canvas.tokens.max()) < known:
+        raise RemaskError(f"the canvas has ids from {int(canvas.tokens.min())} to {int(canvas.tokens.max())} and the model knows 0 to {known - 1}; is the tokenizer its own?")
 
 
 @torch.inference_mode()
@@ -266,10 +280,12 @@ def denoise(
     uniforms: Uniforms = keyed_uniforms,
 ) -> Iterator[Step]:
     """Yield one Step per pass until every row is done. Printing, tracing and stopping are the caller's business."""
-    if model.max_length is not None and canvas.shape[1] > model.max_length:
-        raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
+    check_fit(model, canvas)
     plan = Plan(decoder, window, reuse, tuple(shapers), early_stop, uniforms)
     state = start(canvas, plan, torch.tensor(row_seeds(seed, canvas.shape[0]), device=canvas.tokens.device))
+    if (passes := getattr(model, "passes", None)) is not None:
+        yield from passes(state, plan)
+        return
     while not bool(state.done.all()):
         state, seen = step(model, state, plan)
         yield seen

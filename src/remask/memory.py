@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from remask.errors import RemaskError
+
 Memory = Any
 
 
@@ -65,6 +67,16 @@ def nbytes(memory: Memory) -> int:
     return sum(sizes)
 
 
+def check(memory: Memory, count: int, length: int) -> None:
+    """Raise unless every tensor has `count` rows, and positions at dim 1 if it has more dims."""
+
+    def right(tensor: Tensor) -> None:
+        if tensor.dim() == 0 or tensor.shape[0] != count or (tensor.dim() > 1 and tensor.shape[1] != length):
+            raise RemaskError(f"a part's memory holds a tensor of shape {tuple(tensor.shape)} for {count} rows of {length} positions; make it (B,) or (B, L, ...)")
+
+    mapped(right, memory)
+
+
 def padded(tensor: Tensor, length: int) -> Tensor:
     """(B, L, ...) -> (B, length, ...), zeros at the end; a (B,) tensor stays."""
     if tensor.dim() == 1 or tensor.shape[1] == length:
@@ -85,7 +97,7 @@ def mapped(change: Callable[..., Any], *memories: Memory) -> Memory:
         parts = zip(*([None] * len(form) if memory is None else memory for memory in memories), strict=True)
         return tuple(mapped(change, *part) for part in parts)
     if not dataclasses.is_dataclass(form) or isinstance(form, type):
-        raise TypeError(f"a memory holds {type(form).__name__}; it may hold None, tensors, tuples and frozen dataclasses of them")
+        raise RemaskError(f"a memory holds {type(form).__name__}; it may hold None, tensors, tuples and frozen dataclasses of them")
     names = [field.name for field in dataclasses.fields(form)]
     values = {name: mapped(change, *(None if memory is None else getattr(memory, name) for memory in memories)) for name in names}
     return dataclasses.replace(form, **values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -79,6 +79,12 @@ class TopK:
         return logits.masked_fill(logits < last, float("-inf"))
 
 
+def sampling(temperature: float, top_p: float = 1.0, top_k: int = 0) -> tuple[Shaper, ...]:
+    """The usual three controls in their usual order; temperature 0, top_p 1 and top_k 0 are off."""
+    wanted: list[tuple[bool, Any, float]] = [(temperature != 0, Temperature, temperature), (top_p != 1, TopP, top_p), (top_k != 0, TopK, top_k)]
+    return tuple(kind(value) for on, kind, value in wanted if on)
+
+
 @dataclass(frozen=True)
 class Suppress:
     """Never propose these token ids (LLaDA's `logits_eos_inf` is Suppress((eos,)))."""
@@ -91,5 +97,6 @@ class Suppress:
         if outside:
             raise RemaskError(f"token {outside[0]} to suppress is outside the vocabulary of {logits.shape[-1]}")
         banned = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-        banned[list(self.tokens)] = True
+        for token in self.tokens:
+            banned[token] = True
         return logits.masked_fill(banned, float("-inf"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -26,8 +27,11 @@ class Window(Protocol):
 
     def init(self, canvas: Canvas) -> Any: ...
 
-    def opened(self, max_new_tokens: int) -> tuple[Window, int]:
-        """For a text of at most `max_new_tokens`: the window, and how many masks the canvas starts with."""
+    def opened(self, max_new_tokens: int, *, inside: int = 0) -> tuple[Window, int]:
+        """For a text of at most `max_new_tokens`: the window, and how many masks the canvas starts with behind the prompt.
+
+        inside: positions from the prompt's first mask to its end.
+        """
         return self, max_new_tokens
 
     def grow(self, canvas: Canvas, belief: Belief | None, state: Any, *, limit: int | None, eos_ids: tuple[int, ...]) -> tuple[Edit | None, Any]:
@@ -40,6 +44,15 @@ class Window(Protocol):
     def eligible(self, canvas: Canvas, state: Any) -> Tensor: ...
 
     def span(self, canvas: Canvas, state: Any) -> Tensor: ...
+
+
+def room(window: Window, prompt: Sequence[int], max_new_tokens: int, mask_id: int) -> int:
+    """How many positions a caller who asks for text is given behind the prompt: blocks from the first unknown position are filled up.
+
+    An infill (max_new_tokens=0) stays as it is.
+    """
+    prompt = list(prompt)
+    return window.opened(max_new_tokens, inside=len(prompt) - prompt.index(mask_id) if mask_id in prompt else 0)[1]
 
 
 @dataclass(frozen=True)
@@ -96,9 +109,9 @@ class Blocks(Window):
         first = torch.where(canvas.masked, state, beyond).amin(dim=1, keepdim=True)
         return canvas.real & (state == first)
 
-    def opened(self, max_new_tokens: int) -> tuple[Blocks, int]:
-        whole = -(-max_new_tokens // self.length) * self.length
-        return self, whole if self.origin == "prompt" else max_new_tokens
+    def opened(self, max_new_tokens: int, *, inside: int = 0) -> tuple[Blocks, int]:
+        lacking = -(inside + max_new_tokens) % self.length if self.origin == "prompt" and max_new_tokens else 0
+        return self, max_new_tokens + lacking
 
     def check(self, canvas: Canvas) -> None:
         """Raise unless every row's masks fill whole blocks (the strict rule of `decode`)."""

@@ -12,6 +12,8 @@ from tests.chains import chain_b
 DECODER_SPECS = [
     *(name for name in remask.decoders() if name not in ("spaced", "joint_threshold")),
     "low_confidence:steps=6",
+    "low_confidence:steps=6,literal_blocks=4",
+    "low_confidence:last=2+7",
     "random:steps=6",
     "origin:steps=6",
     "entropy:steps=6",

@@ -73,9 +73,7 @@ def test_memories_have_rows_first_and_positions_second(combination):
     made = plan(combination)
     state = begin(made, [0, 1, 2])
     for _ in range(2):
-        for tensor in (tensor for name in ("decoder", "window", "reuse") for tensor in tensors(getattr(state, name))):
-            assert tensor.shape[0] == 3
-            assert tensor.dim() == 1 or tensor.shape[1] == state.canvas.shape[1]
+        memory.check((state.decoder, state.window, state.reuse), 3, state.canvas.shape[1])
         state, _ = step(chain_b(), state, made)
 
 

@@ -34,7 +34,13 @@ def decoders(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="The summaries as JSON.")] = None,
 ) -> None:
-    """Decoders side by side: each batch is decoded by one after the other, so that none has the quieter machine."""
+    """Decoders side by side: each batch is decoded by one after the other, so that none has the quieter machine.
+
+    \b
+    Examples; one token per forward (low_confidence) is always among them:
+      remask bench decoders sudoku -n 64
+      remask bench decoders wordmath --decoder starr --decoder dus --out bench.json
+    """
     from rich.console import Console
     from rich.progress import Progress
 

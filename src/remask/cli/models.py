@@ -15,7 +15,14 @@ def run(
     reuse: Annotated[list[str] | None, typer.Option(help="With --cite: likewise.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="With --cite: a shipped checkpoint's name, a folder, or a Hub id.")] = None,
 ) -> None:
-    """List the shipped checkpoints, and the decoders, windows and reuse rules with their parameters."""
+    """List the shipped checkpoints, and the decoders, windows and reuse rules with their parameters.
+
+    \b
+    A line such as `threshold:tau=0.9,strict=false` is what --decoder takes; leave out what stays as it is:
+      remask generate --decoder threshold:tau=0.8 < problem.txt
+    The papers behind what you use, as BibTeX:
+      remask models --cite --decoder threshold --reuse surelock
+    """
     import remask
     from remask.models.loading import FAMILIES, family_of, locate, read_config, shipped
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +19,19 @@ def run(
     minutes: Annotated[float | None, typer.Option(help="Save and stop after this long.")] = None,
     processes: Annotated[int, typer.Option(help="For --prepare.")] = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    compiled: Annotated[bool, typer.Option("--compile/--no-compile")] = True,
+    compiled: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the layers; on one GPU a step is then one recorded graph.")] = True,
 ) -> None:
-    """Run or continue a recipe; metrics go to OUT/metrics.jsonl, the checkpoint to OUT/checkpoint."""
+    """Run or continue a recipe; metrics go to OUT/metrics.jsonl, the checkpoint to OUT/checkpoint.
+
+    \b
+    Examples; a run may be killed at any moment, and the same command continues it:
+      remask train recipes/sudoku.py --prepare --device cuda --out runs/sudoku
+      remask train recipes/sudoku.py --device cuda --out runs/sudoku --minutes 25
+      remask train recipes/sudoku.py --init checkpoints/sudoku --out runs/again
+    \b
+    On several GPUs:
+      torchrun --nproc-per-node 4 -m remask train recipes/sudoku.py --device cuda
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from remask.training.run import train
@@ -29,7 +40,8 @@ def run(
     if prepare:
         module.prepare(data, processes)
     plan = module.recipe(data)
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
+    first = os.environ.get("RANK", "0") == "0"
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not first) as progress:
         bar = progress.add_task(plan.name, total=plan.steps)
 
         def report(line: dict[str, Any]) -> None:
@@ -39,7 +51,8 @@ def run(
                 progress.update(bar, completed=line["step"], description=shown)
 
         checkpoint = train(plan, out, init=init, device=device, minutes=minutes, compiled=compiled, report=report)
-    typer.echo(checkpoint)
+    if first:
+        typer.echo(checkpoint)
 
 
 def load_recipe(path: Path) -> Any:

@@ -44,10 +44,16 @@ class View:
 
 
 class Decoder(Protocol):
-    """`papers`: what to cite. `draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity)."""
+    """`papers`: what to cite. `draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity).
+
+    `revises`: a token that it wrote may change again, so nothing is settled before the row is done.
+    `everywhere`: False promises that scores and candidates are read at eligible positions only; the head may then compute no others.
+    """
 
     papers: ClassVar[tuple[Paper, ...]] = ()
     draws: ClassVar[bool] = False
+    revises: ClassVar[bool] = False
+    everywhere: ClassVar[bool] = True
     mask_candidates: bool = False
 
     def init(self, canvas: Canvas) -> State: ...

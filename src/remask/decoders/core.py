@@ -11,7 +11,7 @@ from torch import Tensor
 from remask.canvas import Canvas, Edit
 from remask.citation import Paper
 from remask.decoders.base import Decoder, View
-from remask.decoders.low_confidence import write_best
+from remask.decoders.pace import write_best
 from remask.decoders.scores import support
 from remask.decoders.select import top
 from remask.errors import RemaskError
@@ -43,6 +43,7 @@ class CoRe(Decoder):
     Set sizes and schedule are ours: the public text does not give them.
     """
 
+    revises: ClassVar[bool] = True
     steps: int | None = None
     every: int = 16
     reviews: int = 8

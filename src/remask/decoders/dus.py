@@ -122,6 +122,10 @@ class Spaced(Decoder):
     def mask_candidates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.inner.mask_candidates
 
+    @property
+    def revises(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.revises
+
     def init(self, canvas: Canvas) -> object:
         return self.inner.init(canvas)
 

@@ -38,6 +38,7 @@ class JointThreshold(Decoder):
     named: see PRESETS (SGLang's comes with a penalty that is not public to us). Edits stop after `most` steps of a row.
     """
 
+    revises: ClassVar[bool] = True
     write_tau: float
     edit_tau: float
     post: int = 16

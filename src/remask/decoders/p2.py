@@ -28,6 +28,7 @@ class P2(Decoder):
     Masks score log p(draw), written tokens eta log p(token); eta = 0 never masks again, above 1 masks more.
     """
 
+    revises: ClassVar[bool] = True
     steps: int = 32
     eta: float = 1.0
     draws: ClassVar[bool] = True

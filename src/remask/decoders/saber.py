@@ -39,6 +39,7 @@ class Saber(Decoder):
     probability fell most since the step before. So every step makes progress.
     """
 
+    revises: ClassVar[bool] = True
     least: int = 2
     mask_candidates: bool = False
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)

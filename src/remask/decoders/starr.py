@@ -65,6 +65,7 @@ class STaRR(Decoder):
     the row's p-quantile); H3, written after `fast_steps` steps above the threshold, and at c_slow after `slow_steps` masked.
     """
 
+    everywhere: ClassVar[bool] = False
     c_fast: float = 0.9
     c_slow: float = 0.6
     window: int = 3
@@ -122,13 +123,13 @@ class STaRR(Decoder):
 
     def step(self, view: View, state: Trace) -> tuple[Edit, Trace]:
         belief, masked = view.prediction.raw, view.eligible
-        confidence, candidate = belief.confidence, belief.logits.argmax(-1)
+        confidence, candidate = belief.confidence, belief.token
         state = self.remember(view, state, confidence if self.temporal_source == "prob" else belief.logits.amax(-1), candidate)
         calm = self.temporal_signal(state)
         apart = self.spatial_signal(state, confidence, masked, view)
         tau = self.threshold(calm, apart, state, masked)
         if self.eos_static and view.eos_ids:
-            ends = (candidate[..., None] == torch.tensor(view.eos_ids, device=candidate.device)).any(-1)
+            ends = torch.stack([candidate == end for end in view.eos_ids]).any(0)
             tau = torch.where(ends, self.static, tau)
         reached = confidence >= tau
         streak = torch.where(reached & masked, state.streak + 1, 0)

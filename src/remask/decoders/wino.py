@@ -34,6 +34,7 @@ class WINO(Decoder):
     least: int = 5
     most: int = 20
     mask_candidates: bool = False
+    revises: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:

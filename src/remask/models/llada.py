@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remask.citation import LLADA, Paper
-from remask.errors import RemaskError
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network
+from remask.models.config import end_ids, mask_id, multiple, number, refuse, require, whole
 from remask.models.store import Memory
 
 
@@ -52,12 +52,12 @@ class LLaDA(Network):
     def __init__(self, config: Mapping[str, Any]) -> None:
         config = _explicit(config)
         super().__init__(
-            mask_id=config["mask_token_id"],
-            eos_ids=(config["eos_token_id"],),
+            mask_id=mask_id(config, config["embedding_size"]),
+            eos_ids=end_ids(config, config["embedding_size"]),
             max_length=config["max_sequence_length"],
             vocab_size=config["embedding_size"],
         )
-        self.rope, self.theta = config["rope"], float(config["rope_theta"])
+        self.rope, self.theta = config["rope"], config["rope_theta"]
         self.head_width = config["d_model"] // config["n_heads"]
         parts: dict[str, nn.Module] = {"wte": nn.Embedding(self.vocab_size, config["d_model"])}
         if not self.rope:
@@ -96,26 +96,30 @@ class LLaDA(Network):
             return name
         before, _, after = name.partition(".block_groups.")
         group, index, rest = after.split(".", 2)
-        return f"{before}.blocks.{int(group) * int(config.get('block_group_size', 1)) + int(index)}.{rest}"
+        return f"{before}.blocks.{int(group) * whole(config, 'block_group_size', 1) + int(index)}.{rest}"
 
 
 def _explicit(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every value that shapes the network, checked: class defaults of the published code are traps."""
-    needed = ("d_model", "n_layers", "n_heads", "vocab_size", "mask_token_id", "eos_token_id", "max_sequence_length", "rms_norm_eps")
-    missing = [key for key in needed if config.get(key) is None]
-    if missing:
-        raise RemaskError(f"config.json has no {', '.join(missing)}; a LLaDA checkpoint needs them")
-    unlike = {"layer_norm_type": "rms", "block_type": "llama", "activation_type": "silu", "alibi": False, "attention_layer_norm": False}
-    for key, value in unlike.items():
-        if config.get(key, value) != value:
-            raise RemaskError(f"config.json has {key} {config[key]!r}; only {value!r} is supported")
-    if config.get("rope", True) and config.get("rope_theta") is None:
-        raise RemaskError("config.json has no rope_theta; a LLaDA checkpoint with rotary positions needs it")
+    """Every value that shapes the network, checked."""
+    needed = ("d_model", "n_layers", "n_heads", "vocab_size", "mask_token_id", "max_sequence_length", "rms_norm_eps")
+    require(config, needed, "a LLaDA")
+    refuse(config, {"layer_norm_type": "rms", "block_type": "llama", "activation_type": "silu", "alibi": False, "attention_layer_norm": False})
+    refuse(config, {"scale_logits": False, "input_emb_norm": False, "rope_scaling": False})
+    if config.get("mlp_hidden_size") is None:
+        require(config, ("mlp_ratio",), "a LLaDA without mlp_hidden_size")
     full = dict(config)
+    for key in ("d_model", "n_layers", "n_heads", "vocab_size", "max_sequence_length"):
+        full[key] = whole(config, key)
+    full["rms_norm_eps"] = number(config, "rms_norm_eps")
     full["rope"] = bool(config.get("rope", True))
-    full["rope_theta"] = config.get("rope_theta") or 0.0
-    full["n_kv_heads"] = config.get("n_kv_heads") or (1 if config.get("multi_query_attention") else config["n_heads"])
-    full["mlp_hidden_size"] = config.get("mlp_hidden_size") or config["mlp_ratio"] * config["d_model"]
-    full["embedding_size"] = config.get("embedding_size") or config["vocab_size"]
+    if full["rope"]:
+        require(config, ("rope_theta",), "a LLaDA with rotary positions")
+    full["rope_theta"] = number(config, "rope_theta") if full["rope"] else 0.0
+    full["n_kv_heads"] = whole(config, "n_kv_heads", 1 if config.get("multi_query_attention") else full["n_heads"])
+    full["mlp_hidden_size"] = whole(config, "mlp_hidden_size", int(config.get("mlp_ratio") or 0) * full["d_model"])
+    full["embedding_size"] = whole(config, "embedding_size", full["vocab_size"], least=full["vocab_size"])
+    full["block_group_size"] = whole(config, "block_group_size", 1)
     full["weight_tying"] = bool(config.get("weight_tying", False))
+    multiple(full, "d_model", "n_heads")
+    multiple(full, "n_heads", "n_kv_heads")
     return full

@@ -16,6 +16,7 @@ from remask.citation import Paper
 from remask.errors import RemaskError
 from remask.models.attention import attend, heads, placed, rotary, rotate
 from remask.models.base import Network
+from remask.models.config import end_ids, multiple, require, whole
 from remask.models.store import Memory
 from remask.schedules import log_linear_noise
 
@@ -134,11 +135,10 @@ class MDLM(Network):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         width, cond, blocks, count, vocab_size = _sizes(config)
-        ends = config.get("eos_token_id")
         super().__init__(
             mask_id=vocab_size - 1,
-            eos_ids=() if ends is None else tuple(ends) if isinstance(ends, list) else (ends,),
-            max_length=config["model_length"],
+            eos_ids=end_ids(config, vocab_size),
+            max_length=whole(config, "model_length"),
             vocab_size=vocab_size,
         )
         self.time_conditioning, self.head_width = bool(config.get("time_conditioning", False)), width // count
@@ -240,11 +240,8 @@ def _per_row(sigma: Tensor, tokens: Tensor) -> Tensor:
 
 def _sizes(config: Mapping[str, Any]) -> tuple[int, int, int, int, int]:
     """Width, width of the condition, blocks, heads, rows of the vocabulary."""
-    needed = ("hidden_dim", "cond_dim", "n_blocks", "n_heads", "vocab_size", "model_length")
-    missing = [key for key in needed if config.get(key) is None]
-    if missing:
-        raise RemaskError(f"config.json has no {', '.join(missing)}; an MDLM checkpoint needs them")
-    width, cond, blocks, count, vocab_size = (config[key] for key in needed[:5])
-    if width % count:
-        raise RemaskError(f"config.json has hidden_dim {width} and n_heads {count}; the first must be a multiple of the second")
+    needed = ("hidden_dim", "cond_dim", "n_blocks", "n_heads", "vocab_size")
+    require(config, (*needed, "model_length"), "an MDLM")
+    width, cond, blocks, count, vocab_size = (whole(config, key) for key in needed)
+    multiple(config, "hidden_dim", "n_heads")
     return width, cond, blocks, count, vocab_size

@@ -78,6 +78,10 @@ class Dual(Reuse):
     def stale(self) -> bool:
         return self.inner.stale
 
+    @property
+    def compares(self) -> bool:
+        return self.inner.compares
+
     def init(self, canvas: Canvas) -> Nested:
         return Nested(Age.start(canvas), self.inner.init(canvas))
 

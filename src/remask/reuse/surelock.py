@@ -15,7 +15,7 @@ from remask.canvas import Canvas
 from remask.citation import Paper
 from remask.errors import RemaskError
 from remask.models.store import Chosen
-from remask.prediction import Belief
+from remask.prediction import Belief, Summary
 from remask.reuse.base import Pass, Reuse, Scene
 
 PAPER = Paper(
@@ -63,6 +63,10 @@ class SureLock(Reuse):
     def stale(self) -> bool:
         return not self.safe
 
+    @property
+    def compares(self) -> bool:
+        return True
+
     def init(self, canvas: Canvas) -> Locks:
         return Locks(torch.zeros_like(canvas.given), torch.zeros_like(canvas.tokens))
 
@@ -88,14 +92,17 @@ class SureLock(Reuse):
     def _rechecks(self, scene: Scene) -> Tensor:
         return (scene.step % self.recheck == self.recheck - 1) if self.recheck else torch.zeros_like(scene.step, dtype=torch.bool)
 
-    def _threshold(self, belief: Belief, candidates: Tensor) -> Tensor:
+    def _threshold(self, belief: Belief | Summary, candidates: Tensor) -> Tensor:
         """(B, 1): the gate's percentile of 1 - max p over the candidates; NaN, which nothing passes, where there is none."""
         doubt = (1 - belief.confidence).masked_fill(~candidates, float("nan"))
         return doubt.nanquantile(self.gate / 100, dim=1, keepdim=True)
 
 
-def divergence(belief: Belief, before: Tensor, where: Tensor) -> Tensor:
+def divergence(belief: Belief | Summary, before: Tensor, where: Tensor) -> Tensor:
     """(B, L): KL(now || before) in nats at the positions of `where` (B, L) bool, infinite elsewhere.  before: (B, L, V) logits."""
+    if isinstance(belief, Summary):
+        assert belief.moved is not None
+        return torch.where(where, belief.moved, float("inf"))
     found = torch.full(where.shape, float("inf"), dtype=belief.logits.dtype, device=where.device)
     rows = where.any(1).nonzero()[:, 0]
     if not len(rows):

@@ -1,0 +1,55 @@
+"""Lines through Ray Data: the same work on many GPUs or machines, each worker with a network and an engine of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from remask.batch.lines import Settings
+from remask.batch.run import Line, through
+from remask.engine import Engine
+from remask.errors import RemaskError
+from remask.models.loading import load
+
+
+class Worker:
+    """For `map_batches`: columns `index` and `text` of lines -> a column `record` of JSON.
+
+    engine: keyword arguments of Engine, the same for every worker.
+    """
+
+    def __init__(self, model: str, device: str, dtype: str | None, settings: Settings, engine: Mapping[str, Any]) -> None:
+        self.settings, self.engine = settings, Engine(load(model, device=device, dtype=dtype), **engine)
+
+    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
+        lines = [Line(int(index), bytes(text)) for index, text in zip(batch["index"], batch["text"], strict=True)]
+        return {"record": [json.dumps(record, ensure_ascii=False) for record in through(self.engine, lines, self.settings)]}
+
+
+def through_ray(
+    lines: Sequence[Line], settings: Settings, *, model: str, device: str = "cpu", dtype: str | None = None, workers: int = 2, rows: int = 32
+) -> Iterator[dict[str, Any]]:
+    """A record for each line, as `workers` of a Ray cluster hand them back: the one that RAY_ADDRESS names, else a local one.
+
+    A worker on a GPU takes a whole one. Lines that a lost worker held are done again by another: Ray's affair.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise RemaskError("Ray is not installed; pip install 'remask[ray]', or leave out --ray") from None
+    if not lines:
+        return
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, include_dashboard=False)
+    data = ray.data.from_items([{"index": line.index, "text": line.text} for line in sorted(lines, key=lambda line: -len(line.text))])
+    made = data.map_batches(
+        Worker,
+        fn_constructor_args=(model, device, dtype, settings, {"max_rows": rows}),
+        batch_size=4 * rows,
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_gpus=1 if device.startswith("cuda") else 0,
+    )
+    for row in made.iter_rows():
+        yield json.loads(row["record"])

@@ -1,0 +1,106 @@
+"""A line of the input as a request, and what came of it as a line of the output."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from remask.engine import Request, Update
+from remask.errors import RemaskError
+from remask.shapers import sampling
+from remask.spec import parse_decoder, parse_reuse, parse_window
+from remask.text.ending import before_end, end_ids
+
+SOURCES = ("prompt", "messages", "tokens")
+OWN = ("id", "infill", *SOURCES)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for every line that does not say otherwise; a line may carry each of these. seed: line i uses seed + i, unless it names its own."""
+
+    decoder: str = "low_confidence"
+    window: str = "whole"
+    reuse: str = "fresh"
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.parts()
+
+    def parts(self) -> dict[str, Any]:
+        """As arguments of a Request; raises on a bad one."""
+        made = {"decoder": parse_decoder(self.decoder), "window": parse_window(self.window), "reuse": parse_reuse(self.reuse)}
+        return {**made, "shapers": sampling(self.temperature, self.top_p, self.top_k)}
+
+    def of(self, index: int, line: Mapping[str, Any]) -> Settings:
+        """Those of one line."""
+        values = {"seed": self.seed + index}
+        for field in fields(self):
+            if field.name in line:
+                values[field.name] = typed(field.name, line[field.name], type(field.default))
+        return Settings(**{**vars(self), **values})
+
+
+def key(text: bytes, settings: Settings) -> str:
+    """Says that a result belongs to this line under these settings."""
+    return hashlib.sha256(repr(settings).encode() + text.strip()).hexdigest()[:16]
+
+
+def parse(text: bytes) -> dict[str, Any]:
+    """A line as an object with exactly one source of its prompt."""
+    try:
+        line = json.loads(text)
+    except ValueError as error:
+        raise RemaskError(f"the line is not valid JSON ({error}); write one object a line") from None
+    if not isinstance(line, dict):
+        raise RemaskError(f"the line holds {type(line).__name__}; write one object a line")
+    known = [*OWN, *(field.name for field in fields(Settings))]
+    if unknown := [name for name in line if name not in known]:
+        raise RemaskError(f"unknown key {unknown[0]!r}; use {', '.join(known)} (what is yours goes under id)")
+    if len([name for name in SOURCES if name in line]) != 1:
+        raise RemaskError(f"the line must have exactly one of {', '.join(SOURCES)}")
+    return line
+
+
+def request(index: int, line: Mapping[str, Any], settings: Settings, model: Any) -> Request:
+    """The request of a parsed line. infill: the masks of the prompt are filled in, and nothing is added."""
+    chosen = settings.of(index, line)
+    new = 0 if typed("infill", line.get("infill", False), bool) else chosen.max_new_tokens
+    return Request(ids(line, model), new, seed=chosen.seed, updates=False, **chosen.parts())
+
+
+def ids(line: Mapping[str, Any], model: Any) -> list[int]:
+    """The ids of its prompt: as they are, of a text, or of a conversation through the chat template."""
+    if "tokens" in line:
+        tokens = typed("tokens", line["tokens"], list)
+        return [typed("a token", token, int) for token in tokens]
+    if model.tokenizer is None:
+        raise RemaskError("this checkpoint has no tokenizer files; give tokens")
+    if "prompt" in line:
+        return model.tokenizer.encode(typed("prompt", line["prompt"], str))
+    messages = typed("messages", line["messages"], list)
+    return model.tokenizer.encode(model.tokenizer.chat([typed("a message", message, dict) for message in messages]))
+
+
+def typed(name: str, value: Any, kind: type) -> Any:
+    """The value, if it is of the kind (a whole number is a number, true is not)."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise RemaskError(f"{name} is {value!r}; it must be of type {kind.__name__}")
+    return value
+
+
+def result(line: Mapping[str, Any], update: Update, model: Any) -> dict[str, Any]:
+    """What came of a line: text and ids before the end-of-text (of an infill: the whole row), why it ended, and what it cost."""
+    written = update.tokens if line.get("infill") else update.answer
+    kept = before_end(written.tolist(), end_ids(model))
+    text = None if model.tokenizer is None else model.tokenizer.decode(kept)
+    return {"text": text, "tokens": kept, "reason": update.reason, "forwards": update.forwards, "positions": update.positions}

@@ -1,0 +1,71 @@
+"""The file of results: whole lines only, whatever moment a run is killed at."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from remask.errors import RemaskError
+
+
+class Results:
+    """JSON lines, each with the `index` and the `key` of its input line. Use as a context; lines are appended as they come.
+
+    A line is handed to the system in one write, so a kill loses at most what was not yet written; a half-written end, of a full disk, say,
+    is cut off when the file is opened again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.done: dict[int, str] = {}
+
+    def __enter__(self) -> Results:
+        try:
+            self.file = open(self.path, "a+b", buffering=0)
+        except OSError as error:
+            raise RemaskError(f"cannot write {self.path}: {error.strerror}; name a file in a folder that exists") from None
+        self.file.seek(0)
+        end = 0
+        for line in iter(self.file.readline, b""):
+            if not line.endswith(b"\n"):
+                self.file.truncate(end)
+                break
+            end += len(line)
+            try:
+                record = json.loads(line)
+                self.done[record["index"]] = record["key"]
+            except (ValueError, KeyError, TypeError):
+                raise RemaskError(f"{self.path} is no file of results; name another one") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def add(self, records: list[dict[str, Any]]) -> None:
+        """Append lines."""
+        if records:
+            self.file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+            self.done |= {record["index"]: record["key"] for record in records}
+
+    def sort(self) -> int:
+        """Put the lines into the order of the input, in one move; how many of them are errors."""
+        places: list[tuple[int, int, int]] = []
+        self.file.seek(0)
+        start = failed = 0
+        for line in iter(self.file.readline, b""):
+            record = json.loads(line)
+            failed += "error" in record
+            places.append((record["index"], start, len(line)))
+            start += len(line)
+        if places != sorted(places):
+            beside = self.path.with_name(self.path.name + ".sorting")
+            with open(beside, "wb") as ordered:
+                for _, start, length in sorted(places):
+                    self.file.seek(start)
+                    ordered.write(self.file.read(length))
+                ordered.flush()
+                os.fsync(ordered.fileno())
+            os.replace(beside, self.path)
+        return failed

@@ -1,0 +1,51 @@
+"""`remask batch`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from remask.cli.options import DecoderSpec, Device, Dtype, Model, ReuseSpec, WindowSpec, open_model
+
+
+def run(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, each with a prompt, messages or tokens; id and any of the options below may stand beside it.")],
+    out: Annotated[Path, typer.Argument(help="JSON lines in the order of the input; an unfinished file is continued.")],
+    model: Model = "demo",
+    device: Device = "cpu",
+    dtype: Dtype = "",
+    decoder: DecoderSpec = "low_confidence",
+    window: WindowSpec = "whole",
+    reuse: ReuseSpec = "fresh",
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens up to this share.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Keep this many tokens; 0 keeps all.")] = 0,
+    max_new_tokens: Annotated[int, typer.Option(help="Room behind each prompt.")] = 128,
+    seed: Annotated[int, typer.Option(help="Line i uses seed + i.")] = 0,
+    rows: Annotated[int, typer.Option(help="Most rows at once.")] = 32,
+    ray: Annotated[bool, typer.Option(help="Spread the lines over a Ray cluster (extra `ray`).")] = False,
+    workers: Annotated[int, typer.Option(help="With --ray: networks, each on a GPU of its own if --device is cuda.")] = 2,
+) -> None:
+    """Complete every line of a file. Lines that fail get an `error` instead of a text, and the exit status is then 1."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from remask.batch import Settings
+    from remask.batch import run as complete
+    from remask.batch.cluster import through_ray
+    from remask.batch.run import through
+    from remask.engine import Engine
+
+    settings = Settings(decoder, window, reuse, temperature, top_p, top_k, max_new_tokens, seed)
+    if ray:
+        work = partial(through_ray, settings=settings, model=model, device=device, dtype=dtype or None, workers=workers, rows=rows)
+    else:
+        work = partial(through, Engine(open_model(model, device, dtype), max_rows=rows, queue=rows), settings=settings)
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True) as progress:
+        bar = progress.add_task(source.name)
+        failed = complete(source, out, settings, work, lambda done, total: progress.update(bar, completed=done, total=total))
+    if failed:
+        typer.echo(f"{failed} lines failed; their `error` in {out} says why", err=True)
+        raise typer.Exit(1)

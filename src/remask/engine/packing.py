@@ -1,0 +1,30 @@
+"""Which rows should share a forward: padding costs computed positions, another forward costs its launch and another read of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def packs(counts: Sequence[int], lengths: Sequence[int], forward_cost: int) -> list[list[int]]:
+    """Bundles of indices that cost least: counts[i] rows of lengths[i] positions, padded to the longest of their bundle.
+
+    forward_cost: the positions that one more forward is worth. Ordered by length, a best partition has no gaps, so this is dynamic
+    programming over where a bundle ends.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    best, cut = [0], [0]
+    for end in range(1, len(order) + 1):
+        longest, rows = lengths[order[end - 1]], 0
+        choices: list[tuple[int, int]] = []
+        for begin in range(end - 1, -1, -1):
+            rows += counts[order[begin]]
+            choices.append((best[begin] + forward_cost + rows * longest, begin))
+        cost, begin = min(choices)
+        best.append(cost)
+        cut.append(begin)
+    found: list[list[int]] = []
+    end = len(order)
+    while end:
+        found.append(sorted(order[cut[end] : end]))
+        end = cut[end]
+    return sorted(found)

@@ -1,0 +1,62 @@
+"""The bytes of a row: what is kept of the network, what its parts remember, and what a step needs on top."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from remask import memory
+from remask.canvas import Canvas
+from remask.compute import Model
+from remask.denoise import Plan, start, step
+from remask.models.store import Chosen
+
+PROBE = 5
+"""Positions of the canvas on which sizes are measured."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes a position of one network: logits, keys and values, and one hidden state."""
+
+    logits: float
+    store: float
+    hidden: float
+
+    @staticmethod
+    def of(model: Model) -> Sizes:
+        """Measured by one forward of a tiny canvas."""
+        canvas = Canvas.from_prompts([[]], max_new_tokens=PROBE, mask_id=model.mask_id, device=getattr(model, "device", None))
+        hidden, store = model.forward(canvas, Chosen(), None)
+        return Sizes(memory.nbytes(model.head(hidden)) / PROBE, store.nbytes / PROBE, memory.nbytes(hidden) / PROBE)
+
+    def row(self, plan: Plan, remembered: float) -> float:
+        """Bytes a position of a row with these parts, which remember that much of their own.
+
+        What is kept counts twice, since it is copied when rows join or leave. A step works on at most four copies of the logits, a shaper
+        on six more (a sort with its order, probabilities and sums) and a draw on four (float64); and a layer on 24 hidden states.
+        """
+        work = 4 + 6 * bool(plan.shapers) + 4 * plan.draws
+        return (2 + work) * self.logits + 2 * self.store * plan.reuse.stores + 2 * remembered + 24 * self.hidden
+
+
+def remembered(model: Model, plan: Plan) -> float:
+    """Bytes a position that the parts of a plan remember after a step, measured on a tiny canvas; a part that fails there raises."""
+    canvas = Canvas.from_prompts([[]], max_new_tokens=PROBE, mask_id=model.mask_id, device=getattr(model, "device", None))
+    state, _ = step(model, start(canvas, plan, canvas.tokens.new_zeros(1)), plan)
+    kept = (state.decoder, state.window, state.reuse)
+    memory.check(kept, 1, PROBE)
+    return memory.nbytes(kept) / PROBE
+
+
+def free_bytes(model: Any) -> int | None:
+    """Four fifths of what the model's device has free now; None where the system does not say."""
+    device = torch.device(getattr(model, "device", None) or "cpu")
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] * 4 // 5
+    if "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 4 // 5
+    return None

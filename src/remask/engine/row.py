@@ -1,0 +1,97 @@
+"""A request in the batch, and what its caller is told after every step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from remask.canvas import Canvas
+from remask.denoise import Step
+from remask.engine.cohort import Group
+from remask.engine.request import Reason, Ticket, Update
+from remask.trace.record import Event, event
+
+
+class Row:
+    """A ticket with its first canvas (1, L), its plan, and the bytes that a position of it needs.
+
+    start, stop: the positions that were asked for.
+    """
+
+    def __init__(self, ticket: Ticket, canvas: Canvas, bytes_per_position: float) -> None:
+        self.ticket, self.canvas, self.bytes_per_position = ticket, canvas, bytes_per_position
+        self.plan = ticket.request.plan
+        self.start = len(ticket.request.prompt_ids)
+        self.stop = self.start + ticket.request.max_new_tokens
+
+    @property
+    def length(self) -> int:
+        return self.canvas.shape[1]
+
+    @property
+    def nbytes(self) -> float:
+        """Bytes on a canvas of its own length."""
+        return self.length * self.bytes_per_position
+
+    @property
+    def stopped(self) -> Reason | None:
+        """Why it should end although it is not done."""
+        return "cancelled" if self.ticket.cancelled else "deadline" if self.ticket.overdue else None
+
+    def update(self, canvas: Canvas, written: Tensor, remasked: Tensor, confidence: Tensor | None, forwards: int, positions: int) -> Update:
+        """From a row of a batch on the CPU: canvas (1, L), the others (L,), perhaps padded."""
+        cut = slice(self.length)
+        sure = None if confidence is None or not self.ticket.request.confidence else confidence[cut]
+        tokens, given, masked = canvas.tokens[0, cut], canvas.given[0, cut], canvas.masked[0, cut]
+        return Update(tokens, given, masked, written[cut], remasked[cut], self.start, self.stop, forwards, positions, sure)
+
+    def happened(self, before: Group, made: Step, place: int) -> Event:
+        """What a step did to this row, as a trace has it."""
+        return event(before.state.canvas, made, place, self.ticket.request.run, int(before.state.step[place]))
+
+    def end(self, reason: Reason, canvas: Canvas | None = None, forwards: int = 0, positions: int = 0, error: Exception | None = None) -> None:
+        """Tell that it ends as it stands: canvas (1, L), or as it began."""
+        canvas = self.canvas if canvas is None else canvas
+        nothing = canvas.masked[0].cpu() & False
+        update = self.update(on_cpu(canvas), nothing, nothing, None, forwards, positions)
+        self.ticket.put(replace(update, done=True, reason=reason, error=error))
+
+
+def stop_rows(group: Group, reasons: dict[int, Reason], error: Exception | None = None) -> None:
+    """End these rows of a group as they stand."""
+    for place, reason in reasons.items():
+        canvas = group.state.canvas.rows(slice(place, place + 1))
+        group.riders[place].end(reason, canvas, int(group.state.forwards[place]), int(group.state.positions[place]), error)
+
+
+def tell(before: Group, after: Group, made: Step, eos_ids: tuple[int, ...]) -> list[bool]:
+    """Tell every row of a group what a step did to it; returns which are done."""
+    rows: tuple[Row, ...] = after.riders
+    old, canvas = on_cpu(before.state.canvas), on_cpu(made.canvas)
+    written, remasked = (canvas.tokens != old.tokens) & ~canvas.masked, canvas.masked & ~old.masked
+    confidence = made.prediction.raw.confidence.cpu() if any(row.ticket.request.confidence for row in rows) else None
+    done, forwards, positions = made.done.tolist(), made.forwards.tolist(), made.positions.tolist()
+    ends: list[bool] = []
+    for place, row in enumerate(rows):
+        reason = ending(row, canvas.tokens[place], eos_ids, done[place], forwards[place])
+        if row.ticket.request.updates or reason:
+            sure = None if confidence is None else confidence[place]
+            update = row.update(canvas.rows(slice(place, place + 1)), written[place], remasked[place], sure, forwards[place], positions[place])
+            happened = row.happened(before, made, place) if row.ticket.request.record else None
+            row.ticket.put(replace(update, event=happened, done=reason is not None, reason=reason))
+        ends.append(reason is not None)
+    return ends
+
+
+def ending(row: Row, tokens: Tensor, eos_ids: tuple[int, ...], done: bool, forwards: int) -> Reason | None:
+    """Why a row ends after a step, None if it goes on."""
+    if done:
+        return "stop" if any(token in eos_ids for token in tokens[row.start : row.stop].tolist()) else "length"
+    most = row.ticket.request.max_forwards
+    return "budget" if most is not None and forwards >= most else None
+
+
+def on_cpu(canvas: Canvas) -> Canvas:
+    """The same, where callers read it."""
+    return replace(canvas, tokens=canvas.tokens.cpu(), given=canvas.given.cpu(), real=canvas.real.cpu())

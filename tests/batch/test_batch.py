@@ -1,0 +1,173 @@
+"""`remask batch`: every line of the input has one line of the output, whatever happens in between."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+
+import remask
+from remask import RemaskError
+from remask.batch import Settings, run
+from remask.batch.results import Results
+from remask.batch.run import read, through
+from remask.engine import Engine
+from tests.cli.test_commands import remask_command
+
+SETTINGS = Settings(decoder="threshold:tau=0.3", max_new_tokens=6)
+
+
+def write(path, lines):
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+def records(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def complete(source, out, model, settings=SETTINGS, **engine):
+    return run(source, out, settings, lambda lines: through(Engine(model, **{"max_rows": 4, "queue": 4, **engine}), lines, settings))
+
+
+def many(count, seed=0):
+    chance = random.Random(seed)
+    return [
+        {"id": f"line {n}", "prompt": "".join(chance.choice("0123456789") for _ in range(chance.randrange(1, 30))), "max_new_tokens": chance.randrange(1, 30)} for n in range(count)
+    ]
+
+
+def test_a_line_may_be_text_a_conversation_or_ids_and_overrides_what_holds_for_all(checkpoint, tmp_path):
+    model = remask.load(checkpoint)
+    model.tokenizer.template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    source = write(
+        tmp_path / "in.jsonl",
+        [
+            {"prompt": "123"},
+            {"messages": [{"role": "user", "content": "123"}], "id": {"any": 1}, "seed": 0},
+            {"tokens": model.tokenizer.encode("123"), "seed": 0},
+            "",
+            {"prompt": "123", "decoder": "low_confidence", "window": "blocks:4", "reuse": "dual", "temperature": 1, "max_new_tokens": 5, "seed": 9},
+            {"tokens": [1, 11, 2, 11], "infill": True},
+        ],
+    )
+    assert complete(source, tmp_path / "out.jsonl", model) == 0
+    found = records(tmp_path / "out.jsonl")
+    assert [record["index"] for record in found] == [0, 1, 2, 4, 5]
+    assert found[0]["text"] == found[1]["text"] == found[2]["text"]
+    assert found[1]["id"] == {"any": 1}
+    assert "id" not in found[0]
+    expected = remask.generate(model, ["123"], max_new_tokens=6, decoder=remask.parse_decoder("threshold:tau=0.3"))[0]
+    assert (found[0]["text"], found[0]["tokens"], found[0]["forwards"], found[0]["positions"]) == (
+        expected.text,
+        expected.tokens,
+        expected.stats.forwards,
+        expected.stats.positions,
+    )
+    other = remask.generate(model, ["123"], max_new_tokens=5, window=remask.Blocks(4), reuse=remask.Dual(), shapers=(remask.Temperature(1.0),), seed=9)[0]
+    assert found[3]["tokens"] == other.tokens
+    assert len(found[4]["tokens"]) == 4 or found[4]["reason"] == "stop"
+    assert found[4]["tokens"][:1] == [1]
+
+
+def test_bad_lines_stand_beside_the_good_ones(checkpoint, tmp_path):
+    bad = [
+        "{",
+        "[1]",
+        {"prompt": "1", "decodr": "x"},
+        {"prompt": "1", "tokens": [1]},
+        {"prompt": "1", "decoder": "sloth"},
+        {"prompt": "1", "max_new_tokens": "6"},
+        {"prompt": "1", "max_new_tokens": 500},
+        {"tokens": [1, 99]},
+        {"prompt": "1", "infill": 1},
+        {"messages": [{"role": "user", "content": "1"}]},
+    ]
+    source = write(tmp_path / "in.jsonl", [{"prompt": "1"}, *bad, {"prompt": "2", "id": 7}])
+    (tmp_path / "in.jsonl").write_bytes(source.read_bytes() + b'{"prompt": "\xff"}\n')
+    assert complete(source, tmp_path / "out.jsonl", remask.load(checkpoint)) == len(bad) + 1
+    found = records(tmp_path / "out.jsonl")
+    assert [record["index"] for record in found] == list(range(len(bad) + 3))
+    words = ["JSON", "list", "decodr", "exactly one", "sloth", "max_new_tokens", "501", "99", "infill", "template"]
+    assert all(word in record["error"] for word, record in zip(words, found[1:], strict=False))
+    assert "error" not in found[0]
+    assert "error" not in found[11]
+    assert "error" in found[12]
+
+
+def test_a_run_that_is_killed_at_twenty_moments_ends_with_exactly_the_input(checkpoint, tmp_path):
+    model = remask.load(checkpoint)
+    lines = many(300)
+    source, out = write(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
+    whole = tmp_path / "whole.jsonl"
+    started = time.perf_counter()
+    complete(source, whole, model)
+    usual = time.perf_counter() - started
+    chance = random.Random(1)
+    grown = [0]
+    for _ in range(20):
+        child = os.fork()
+        if not child:
+            complete(source, out, model)
+            os._exit(0)
+        time.sleep(chance.uniform(0, usual / 8))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        grown.append(out.stat().st_size if out.exists() else 0)
+    assert grown == sorted(grown)
+    complete(source, out, model)
+    assert out.read_bytes() == whole.read_bytes()
+    assert [record["id"] for record in records(out)] == [line["id"] for line in lines]
+
+
+def test_a_file_that_ends_anywhere_is_continued(checkpoint, tmp_path):
+    model = remask.load(checkpoint)
+    source, out = write(tmp_path / "in.jsonl", many(3)), tmp_path / "out.jsonl"
+    complete(source, out, model)
+    whole = out.read_bytes()
+    for end in range(0, len(whole), 37):
+        out.write_bytes(whole[:end])
+        complete(source, out, model)
+        assert out.read_bytes() == whole
+
+
+def test_what_is_done_is_not_done_again(checkpoint, tmp_path):
+    source, out = write(tmp_path / "in.jsonl", many(3)), tmp_path / "out.jsonl"
+    complete(source, out, remask.load(checkpoint))
+
+    def nothing(lines):
+        assert not lines
+        return iter(())
+
+    assert run(source, out, SETTINGS, nothing) == 0
+
+
+def test_results_of_other_lines_or_settings_are_refused(checkpoint, tmp_path):
+    model, out = remask.load(checkpoint), tmp_path / "out.jsonl"
+    source = write(tmp_path / "in.jsonl", many(3))
+    complete(source, out, model)
+    with pytest.raises(RemaskError, match="other lines or settings"):
+        complete(source, out, model, Settings(max_new_tokens=5))
+    with pytest.raises(RemaskError, match="other lines or settings"):
+        complete(write(tmp_path / "other.jsonl", many(3, seed=1)), out, model)
+    out.write_text("{}\n")
+    with pytest.raises(RemaskError, match="no file of results"):
+        complete(source, out, model)
+    with pytest.raises(RemaskError, match="cannot write"), Results(tmp_path / "absent" / "out.jsonl"):
+        pass
+    with pytest.raises(RemaskError, match="cannot read"):
+        read(tmp_path / "absent.jsonl")
+
+
+def test_the_verb_completes_a_file_and_says_how_many_lines_failed(checkpoint, tmp_path):
+    source = write(tmp_path / "in.jsonl", [{"prompt": "12"}, {"prompt": "1", "decoder": "sloth"}])
+    done = remask_command("batch", str(source), str(tmp_path / "out.jsonl"), "--model", str(checkpoint), "--max-new-tokens", "4")
+    assert done.returncode == 1
+    assert "1 lines failed" in done.stderr
+    assert ["error" in record for record in records(tmp_path / "out.jsonl")] == [False, True]
+    wrong = remask_command("batch", str(source), str(tmp_path / "out.jsonl"), "--model", str(checkpoint), "--decoder", "sloth")
+    assert wrong.returncode == 2
+    assert "sloth" in wrong.stderr
+    assert "Traceback" not in wrong.stderr

@@ -1,0 +1,26 @@
+"""Lines through a local Ray cluster of two workers give what one engine gives."""
+
+import pytest
+
+import remask
+from remask.batch import Settings, run
+from remask.batch.cluster import through_ray
+from tests.batch.test_batch import complete, many, write
+
+ray = pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'remask[ray]'")
+
+
+@pytest.fixture
+def cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_two_workers_complete_what_one_engine_completes(checkpoint, tmp_path):
+    settings = Settings(decoder="threshold:tau=0.3")
+    source = write(tmp_path / "in.jsonl", [*many(12), {"prompt": "1", "decoder": "sloth"}])
+    complete(source, tmp_path / "alone.jsonl", remask.load(checkpoint), settings)
+    assert run(source, tmp_path / "ray.jsonl", settings, lambda lines: through_ray(lines, settings, model=str(checkpoint), rows=1)) == 1
+    assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()

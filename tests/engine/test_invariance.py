@@ -1,0 +1,27 @@
+"""A row does not notice its neighbours, padding, order of arrival or the size of the batch."""
+
+import pytest
+
+from remask.engine import Engine
+from tests.chains import chain_b
+from tests.engine.mixes import alone, arrive, mix, told
+from tests.laws.test_laws import DECODER_SPECS
+from tests.networks import network
+
+
+@pytest.mark.parametrize("decoder", DECODER_SPECS)
+def test_every_decoder_writes_in_a_batch_what_it_writes_alone(decoder):
+    model = chain_b()
+    requests = [*mix(1, 3, 8, 8, [decoder]), *mix(2, 3, 8, 8)]
+    for request, ticket in zip(requests, arrive(Engine(model, max_rows=4), requests, 3), strict=True):
+        assert told(ticket.result(0)) == alone(model, request)
+
+
+@pytest.mark.parametrize("family", ["llada", "dream", "mdlm"])
+@pytest.mark.parametrize("seed", range(4))
+def test_any_mix_of_requests_on_a_network_is_written_as_one_by_one(family, seed):
+    model = network(family)
+    requests = mix(seed, 12, 18, 19)
+    engine = Engine(model, max_rows=(2, 3, 5, 12)[seed], forward_cost=(0, 8, 64, 10_000)[seed])
+    for request, ticket in zip(requests, arrive(engine, requests, seed), strict=True):
+        assert told(ticket.result(0)) == alone(model, request)
