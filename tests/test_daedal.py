@@ -12,6 +12,7 @@ from remask.canvas import PADDING
 from remask.daedal import insertion
 from remask.denoise import Plan, grown, start, step
 from remask.spec import parse_decoder, parse_reuse, parse_window
+from remask.trace.record import Trace, record, replay
 from tests.chains import PROMPTS_B, chain_b
 from tests.networks import network
 
@@ -117,6 +118,15 @@ def test_what_parts_remember_of_a_position_moves_with_it(decoder):
                     assert torch.equal(new[row, place].nan_to_num(-1), old[row, then].nan_to_num(-1))
                     moved += place != then
     assert moved > 0
+
+
+@pytest.mark.parametrize("window", [RESTLESS, PROBING])
+def test_a_trace_follows_the_moves(window):
+    canvas, records = remask.Canvas.from_prompts(PROMPTS, max_new_tokens=12, mask_id=MASK), []
+    steps = remask.denoise(chain_b(), canvas, decoder=remask.Threshold(0.9), window=parse_window(window), seed=5)
+    *_, last = record(steps, records, canvas=canvas)
+    rows = [row[real].tolist() for row, real in zip(last.canvas.tokens, last.canvas.real, strict=True)]
+    assert list(replay(Trace.of(records)).values()) == rows
 
 
 def test_masks_are_put_behind_the_weakest_and_behind_the_end():
