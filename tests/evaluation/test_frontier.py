@@ -115,4 +115,8 @@ def test_a_run_is_continued_and_computes_nothing_twice(checkpoint, tmp_path):
     points = [json.loads(line) for line in (tmp_path / "f" / "frontier.jsonl").read_text().splitlines()]
     assert points[0]["spec"] == "low_confidence"
     assert all(point["task"] == "sudoku4" and point["items"] == 4 for point in points)
+    lines = points[0]["example"].splitlines()
+    assert [int(line.partition(":")[0]) for line in lines] == [1, 3, 5, 7, 10, 12, 14, 16], "one token per forward, 16 cells, 8 lines"
+    assert lines[0].count("_") == 15
+    assert "_" not in lines[-1]
     assert "within 1 point of one token per forward" in first.stdout
