@@ -90,6 +90,15 @@ def test_a_store_survives_growth(rule):
         torch.testing.assert_close(one.prediction.raw.logits[real], two.prediction.raw.logits[real], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("rule", ["dual", "surelock:eps=0.5,gate=90", "surelock:eps=0.5,gate=90,safe=false"])
+def test_a_row_that_grew_is_computed_whole(rule):
+    """Keys are rotated by their places, so that none of the old ones may serve, whatever the rule thinks of them."""
+    _, steps = run(RESTLESS, [[3, 1, 4], [5]], 5, "threshold:tau=0.3", rule, network("llada"))
+    grown = [(seen.active, seen.canvas.real, (seen.source == -1).any(1)) for seen in steps if seen.source is not None]
+    assert grown
+    assert all(torch.equal(active[rows], real[rows]) for active, real, rows in grown)
+
+
 def tensors(remembered):
     if isinstance(remembered, Tensor):
         return [remembered]
