@@ -38,6 +38,10 @@ class Canvas:
         """The chosen rows as a canvas of their own."""
         return replace(self, tokens=self.tokens[index], given=self.given[index], real=self.real[index])
 
+    def holding(self, frozen: Tensor | None) -> Canvas:
+        """With the frozen (B, L) positions given as well; None: none."""
+        return self if frozen is None else replace(self, given=self.given | frozen)
+
     @staticmethod
     def from_prompts(
         prompts: Sequence[Sequence[int]] | Tensor,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.combinations import check_combination
 from remask.compute import Kept, Model, chosen_positions, head_of, whole_rows
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import LowConfidence
@@ -88,14 +89,15 @@ def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     active = plan.reuse.active(scene, state.reuse) & running
     if not plan.reuse.stale:
         active |= state.touched & state.canvas.real & running
+    shown = state.canvas.holding(plan.reuse.protected(state.reuse))
+    if plan.decoder.rescores and plan.reuse.stores:
+        active |= span & ~shown.given & ~shown.masked
     kept, computed = compute(model, state, active, plan)
     assert kept.logits is not None
     prediction = predict(plan, state, kept.logits)
-    view = View(state.canvas, prediction, eligible, state.step, state.seeds, plan.uniforms, span, model.eos_ids)
+    view = View(shown, prediction, eligible, state.step, state.seeds, plan.uniforms, span, model.eos_ids)
     edit, memory = plan.decoder.step(view, state.decoder)
-    edit = edit.within(running & ~state.canvas.given)
-    if (protected := plan.reuse.protected(state.reuse)) is not None:
-        edit = edit.within(~protected)
+    edit = edit.within(running & ~shown.given)
     canvas = edit.apply(state.canvas)
     done = state.done | ~canvas.masked.any(1)
     if (pending := plan.decoder.pending(memory)) is not None:
@@ -172,6 +174,7 @@ def denoise(
     """Yield one Step per pass until every row is done. Printing, tracing and stopping are the caller's business."""
     if model.max_length is not None and canvas.shape[1] > model.max_length:
         raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
+    check_combination(decoder, reuse)
     plan = Plan(decoder, window, reuse, tuple(shapers), early_stop, uniforms)
     state = start(canvas, plan, torch.tensor(row_seeds(seed, canvas.shape[0]), device=canvas.tokens.device))
     while not bool(state.done.all()):

@@ -43,9 +43,15 @@ class View:
 
 
 class Decoder(Protocol):
-    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity)."""
+    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity).
+
+    revises: written tokens may be edited.  rescores: they are judged by what the model believes of them now, so that a reuse rule
+    may not serve an older belief: the loop then computes the written positions of the open block at every pass.
+    """
 
     draws: ClassVar[bool] = False
+    revises: ClassVar[bool] = False
+    rescores: ClassVar[bool] = False
     mask_candidates: bool = False
 
     def init(self, canvas: Canvas) -> State: ...

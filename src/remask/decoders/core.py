@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,8 @@ class CoRe(Decoder):
     suspects: int = 8
     remask: int = 1
     mask_candidates: bool = False
+    revises: ClassVar[bool] = True
+    rescores: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_steps(self.steps)

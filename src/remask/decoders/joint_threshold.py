@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ class JointThreshold(Decoder):
     check: bool = True
     most: int = 10_000
     mask_candidates: bool = False
+    revises: ClassVar[bool] = True
+    rescores: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.post < 0 or self.most < 1:

@@ -25,6 +25,8 @@ class P2(Decoder):
     eta: float = 1.0
     draws: ClassVar[bool] = True
     mask_candidates: bool = False
+    revises: ClassVar[bool] = True
+    rescores: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.steps < 1:

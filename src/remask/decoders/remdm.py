@@ -42,6 +42,7 @@ class ReMDM(Decoder):
     t_off: float = 0.05
     alpha_on: float = 0.9
     draws: ClassVar[bool] = True
+    revises: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.steps < 1:

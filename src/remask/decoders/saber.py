@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class Saber(Decoder):
 
     least: int = 2
     mask_candidates: bool = False
+    revises: ClassVar[bool] = True
+    rescores: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.least < 1:
