@@ -66,13 +66,14 @@ def test_the_laws_hold(combination):
     canvas, steps = run(PROMPTS, combination, 5)
     final = steps[-1].canvas
     assert not final.masked.any(), "every run ends with nothing masked"
-    before, finished = canvas, torch.zeros(canvas.shape[0], dtype=torch.bool)
+    before, finished, edited = canvas, torch.zeros(canvas.shape[0], dtype=torch.bool), torch.zeros_like(canvas.given)
     for seen in steps:
+        assert (seen.active | ~edited | finished[:, None]).all(), "what was edited is computed next"
         assert torch.equal(seen.canvas.tokens[canvas.given], canvas.tokens[canvas.given]), "given positions never change"
         assert not (seen.edit.write & before.given).any()
         assert torch.equal(seen.canvas.tokens[finished], before.tokens[finished]), "a finished row is frozen"
         assert not seen.active[finished].any(), "a finished row costs nothing"
-        before, finished = seen.canvas, seen.done
+        before, finished, edited = seen.canvas, seen.done, seen.edit.touched
     if combination[1] in ("whole", "blocks:4,origin=canvas"):
         decoded = remask.decode(chain_b(), PROMPTS, max_new_tokens=12, **parts(combination, seed=5))
 
