@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "remask"
-RECORDS = {"canvas", "randomness", "prediction", "memory", "kernels"}
-PARTS = {"decoders", "windows", "reuse", "shapers", "models"}
+RECORDS = {"canvas", "randomness", "prediction", "memory", "kernels", "citation"}
+PARTS = {"decoders", "windows", "daedal", "reuse", "shapers", "models"}
 BORDERS = {"text", "testing", "generate", "likelihood", "spec", "denoise", "compute", "schedules", "channel"}
 LAW: dict[str, set[str]] = {
     "errors": set(),
     "canvas": set(),
     "randomness": set(),
     "memory": set(),
+    "citation": set(),
     "channel": set(),
     "kernels": {"randomness"},
     "prediction": {"kernels"},
@@ -24,12 +25,13 @@ LAW: dict[str, set[str]] = {
     "shapers": {"kernels"},
     "text": set(),
     "windows": {*RECORDS, "schedules"},
+    "daedal": {*RECORDS, "windows"},
     "decoders": {*RECORDS, "schedules"},
     "reuse": {*RECORDS, "schedules", "models.store"},
     "models": {*RECORDS, "schedules", "channel", "text.tokenizer"},
-    "testing": {*RECORDS, "channel", "models.store"},
+    "testing": {*RECORDS, "channel", "models.store", "models.shadow"},
     "compute": {*RECORDS, "models.store"},
-    "denoise": {*RECORDS, "schedules", "compute", "shapers", "windows", "decoders.base", "decoders.low_confidence", "reuse.base", "reuse.fresh"},
+    "denoise": {*RECORDS, "schedules", "compute", "shapers", "windows", "decoders.base", "decoders.low_confidence", "reuse.base", "reuse.fresh", "models.shadow"},
     "spec": {*PARTS},
     "likelihood": {*RECORDS, "compute"},
     "generate": {*RECORDS, *PARTS, "denoise", "text"},

@@ -12,8 +12,7 @@ from torch import Tensor
 from remask import memory
 from remask.canvas import Canvas
 from remask.errors import RemaskError
-from remask.models.base import aligned
-from remask.models.store import Chosen
+from remask.models.store import Chosen, aligned
 
 
 class Model(Protocol):

@@ -36,7 +36,7 @@ DECODER_SPECS = [
     "credit:reset=false",
     "halton:base=3,steps=6",
     "starr:signals=distribution,top=4",
-    "starr:reading=H3,fast_steps=2,slow_steps=3,neighbours=commit",
+    "starr:reading=H3,fast_steps=2,slow_steps=3,neighbours=commit_conf",
 ]
 WINDOW_SPECS = [*(name for name in WINDOWS if name != "daedal"), "blocks:3", "blocks:4,origin=canvas", "daedal:eos=0,block=4,first=0,low=0"]
 """Canvases that grow are held to the laws in tests/test_daedal.py, by their source maps."""

@@ -42,6 +42,11 @@ class Chosen:
         return x.gather(1, place.expand(*self.place.shape, *x.shape[2:]))
 
 
+def aligned(hidden: Tensor, shift: int) -> Tensor:
+    """(B, L, D) as computed -> by the position they predict."""
+    return hidden if shift == 0 else torch.cat([hidden[:, :shift], hidden[:, :-shift]], dim=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Store:
     """keys, values: a (B, K, L, E) tensor a layer, keys rotated by their own positions.
