@@ -29,7 +29,7 @@ test: lint
 	$(BIN)/python -m pytest
 
 test-gpu:
-	PYTHONPATH=src $(PYTHON) -m pytest -n 0 -m gpu
+	PYTHONPATH=src $(PYTHON) -m pytest -o addopts=-q -m gpu
 
 clean:
 	rm -rf $(VENV)
