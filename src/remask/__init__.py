@@ -3,10 +3,12 @@
 from remask import evaluation as evaluation
 from remask import testing as testing
 from remask.canvas import Canvas, Edit
+from remask.citation import citation
 from remask.decoders import (
     DUS,
     P2,
     PC,
+    WINO,
     Ancestral,
     CoRe,
     Credit,
@@ -48,6 +50,7 @@ __all__ = [
     "DUS",
     "P2",
     "PC",
+    "WINO",
     "Ancestral",
     "Blocks",
     "Canvas",
@@ -93,6 +96,7 @@ __all__ = [
     "Unchanged",
     "Vicinity",
     "Whole",
+    "citation",
     "decode",
     "decoders",
     "denoise",

@@ -18,12 +18,14 @@ class Canvas:
 
     tokens: (B, L) int64.  given: (B, L) bool, positions that never change (padding counts as given).
     real: (B, L) bool, False where a shorter row was padded; the network must not look there.
+    shadows: (B, L) bool or None, places whose leave-one-out rows the next pass computes as well; the loop sets them for that pass.
     """
 
     tokens: Tensor
     given: Tensor
     real: Tensor
     mask_id: int
+    shadows: Tensor | None = None
 
     @property
     def masked(self) -> Tensor:
@@ -37,7 +39,8 @@ class Canvas:
 
     def rows(self, index: Tensor | slice) -> Canvas:
         """The chosen rows as a canvas of their own."""
-        return replace(self, tokens=self.tokens[index], given=self.given[index], real=self.real[index])
+        shadows = None if self.shadows is None or not bool(self.shadows[index].any()) else self.shadows[index]
+        return replace(self, tokens=self.tokens[index], given=self.given[index], real=self.real[index], shadows=shadows)
 
     def resized(self, length: int) -> Canvas:
         """With `length` positions: padded on the right, or cut there."""
@@ -45,14 +48,18 @@ class Canvas:
         tokens, given, real = (
             functional.pad(tensor[:, :length], (0, room), value=value) for tensor, value in ((self.tokens, self.mask_id), (self.given, True), (self.real, False))
         )
-        return replace(self, tokens=tokens, given=given, real=real)
+        shadows = None if self.shadows is None else functional.pad(self.shadows[:, :length], (0, room), value=False)
+        return replace(self, tokens=tokens, given=given, real=real, shadows=shadows)
 
     @staticmethod
     def joined(canvases: Sequence[Canvas], length: int | None = None) -> Canvas:
         """Rows below one another, padded to the longest, or to `length`."""
         same = [canvas.resized(length or max(canvas.shape[1] for canvas in canvases)) for canvas in canvases]
         tokens, given, real = (torch.cat(parts) for parts in zip(*((canvas.tokens, canvas.given, canvas.real) for canvas in same), strict=True))
-        return replace(same[0], tokens=tokens, given=given, real=real)
+        shadows = None
+        if any(canvas.shadows is not None for canvas in same):
+            shadows = torch.cat([torch.zeros_like(canvas.given) if canvas.shadows is None else canvas.shadows for canvas in same])
+        return replace(same[0], tokens=tokens, given=given, real=real, shadows=shadows)
 
     @staticmethod
     def from_prompts(

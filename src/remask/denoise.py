@@ -15,7 +15,8 @@ from remask.compute import Kept, Manner, Model, compute
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import LowConfidence
 from remask.errors import RemaskError
-from remask.prediction import Prediction
+from remask.models.shadow import computed_rows, places
+from remask.prediction import LeftOut, Prediction
 from remask.randomness import PROPOSAL, Uniforms, draw, keyed_uniforms
 from remask.reuse.base import Pass, Reuse, Scene
 from remask.reuse.fresh import Fresh
@@ -112,20 +113,24 @@ def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What is settled before the network is asked. running: (B, 1) bool.  eligible, active: (B, L) bool, what may be written and what is computed."""
+    """What is settled before the network is asked. running: (B, 1) bool.  eligible, active: (B, L) bool, what may be written and what is computed.
+
+    canvas: the state's, with the shadows that the decoder asked for.
+    """
 
     scene: Scene
     running: Tensor
     eligible: Tensor
     active: Tensor
+    canvas: Canvas
 
 
 def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     """One pass: eligible -> active -> network -> prediction -> edit -> canvas. Rows that are done do not move."""
     sight = look(state, plan)
-    kept, computed = compute(model, state.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
+    kept, computed = compute(model, sight.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
     assert kept.logits is not None
-    state, seen = conclude(model, state, plan, sight, kept.logits, computed)
+    state, seen = conclude(model, state, plan, sight, kept.logits, computed, kept.beside)
     return replace(state, kept=kept), seen
 
 
@@ -137,12 +142,18 @@ def look(state: State, plan: Plan) -> Sight:
     active = plan.reuse.active(scene, state.reuse) & running
     if not plan.reuse.stale:
         active |= state.touched & state.canvas.real & running
-    return Sight(scene, running, eligible, active)
+    canvas = shadowed(state.canvas, plan.decoder.shadows(state.canvas, scene.span, state.decoder), running)
+    if canvas.shadows is not None:  # a row that would compute nothing has no shadows to stand beside
+        active |= canvas.real & canvas.shadows.any(1, keepdim=True) & ~active.any(1, keepdim=True)
+    return Sight(scene, running, eligible, active, canvas)
 
 
-def conclude(model: Model, state: State, plan: Plan, sight: Sight, logits: Tensor, computed: Tensor) -> tuple[State, Step]:
-    """What the parts make of the new logits (B, L, V); computed: (B, L) bool. `state.kept` is still that of the pass before."""
-    prediction = predict(plan, state, logits)
+def conclude(model: Model, state: State, plan: Plan, sight: Sight, logits: Tensor, computed: Tensor, beside: Tensor | None = None) -> tuple[State, Step]:
+    """What the parts make of the new logits (B, L, V); computed: (B, L) bool. `state.kept` is still that of the pass before.
+
+    beside: (B, S, V), the leave-one-out logits of the shadows of `sight.canvas`.
+    """
+    prediction = predict(plan, state, logits, left_out(sight.canvas, beside))
     view = View(state.canvas, prediction, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
     edit, remembered = plan.decoder.step(view, state.decoder)
     edit = edit.within(sight.running & ~state.canvas.given)
@@ -154,13 +165,14 @@ def conclude(model: Model, state: State, plan: Plan, sight: Sight, logits: Tenso
         done = state.done | (done & ~pending)
     if plan.early_stop:
         canvas, done = stop_at_end_of_text(canvas, done, model.eos_ids)
+    extra = 0 if sight.canvas.shadows is None else computed_rows(sight.canvas.shadows, model.shift)
     state = replace(
         state,
         canvas=canvas,
         step=state.step + sight.running[:, 0],
         done=done,
         forwards=state.forwards + computed.any(1) * model.evaluations,
-        positions=state.positions + computed.sum(1) * model.evaluations,
+        positions=state.positions + (computed.sum(1) + extra) * model.evaluations,
         touched=torch.where(sight.active, False, state.touched) | edit.touched,
         decoder=remembered,
         reuse=plan.reuse.observe(sight.scene, Pass(sight.active, prediction.raw, state.kept.logits, edit, canvas), state.reuse),
@@ -168,7 +180,21 @@ def conclude(model: Model, state: State, plan: Plan, sight: Sight, logits: Tenso
     return state, Step(canvas, prediction, edit, computed, done, state.forwards, state.positions)
 
 
-def predict(plan: Plan, state: State, logits: Tensor) -> Prediction:
+def shadowed(canvas: Canvas, asked: Tensor | None, running: Tensor) -> Canvas:
+    """The canvas with the shadows that a decoder asked for, (B, L) bool, in running rows (B, 1)."""
+    asked = None if asked is None else asked & running & canvas.real
+    return canvas if asked is None or not bool(asked.any()) else replace(canvas, shadows=asked)
+
+
+def left_out(canvas: Canvas, beside: Tensor | None) -> LeftOut | None:
+    """The belief of the canvas's shadows, from their logits (B, S, V); other rows of the same pass may have had more of them."""
+    if canvas.shadows is None or beside is None:
+        return None
+    place = places(canvas.shadows)
+    return LeftOut(canvas.shadows, place, beside[:, : place.shape[1]])
+
+
+def predict(plan: Plan, state: State, logits: Tensor, left_out: LeftOut | None = None) -> Prediction:
     """The belief and one candidate per position."""
     shaped = logits
     for shaper in plan.shapers:
@@ -177,7 +203,7 @@ def predict(plan: Plan, state: State, logits: Tensor) -> Prediction:
         candidates = draw(shaped, plan.uniforms(state.seeds, state.step, logits.shape[1], PROPOSAL))
     else:
         candidates = shaped.argmax(-1)
-    return Prediction.of(logits, shaped, candidates)
+    return Prediction.of(logits, shaped, candidates, left_out)
 
 
 def stop_at_end_of_text(canvas: Canvas, done: Tensor, eos_ids: tuple[int, ...]) -> tuple[Canvas, Tensor]:

@@ -48,20 +48,39 @@ class Belief:
 
 
 @dataclass(frozen=True, eq=False)
+class LeftOut:
+    """What the model believes of single places without seeing their tokens, before the shapers.
+
+    asked: (B, L) bool.  place: (B, S) int64, the asked places of each row.  logits: (B, S, V) float32.
+    """
+
+    asked: Tensor
+    place: Tensor
+    logits: Tensor
+
+    def support(self, tokens: Tensor) -> Tensor:
+        """(B, L): the probability of each asked place's token by the others; 1 at places that were not asked."""
+        held = torch.softmax(self.logits, -1).gather(-1, tokens.gather(1, self.place)[..., None])[..., 0]
+        found = torch.ones(self.asked.shape, dtype=held.dtype, device=held.device).scatter(1, self.place, held)
+        return torch.where(self.asked, found, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The belief before (`raw`) and after (`shaped`) the shapers, and one candidate token per position.
 
-    candidates: (B, L) int64, the arg max of `shaped`, or a draw from it.
+    candidates: (B, L) int64, the arg max of `shaped`, or a draw from it.  left_out: of the places that the decoder asked for, or None.
     """
 
     raw: Belief
     shaped: Belief
+    left_out: LeftOut | None = None
 
     @property
     def candidates(self) -> Tensor:
         return self.shaped.candidates
 
     @staticmethod
-    def of(raw_logits: Tensor, shaped_logits: Tensor, candidates: Tensor) -> Prediction:
+    def of(raw_logits: Tensor, shaped_logits: Tensor, candidates: Tensor, left_out: LeftOut | None = None) -> Prediction:
         raw = Belief(raw_logits, candidates)
-        return Prediction(raw, raw if shaped_logits is raw_logits else Belief(shaped_logits, candidates))
+        return Prediction(raw, raw if shaped_logits is raw_logits else Belief(shaped_logits, candidates), left_out)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas
+from remask.citation import LLADA, Paper
 from remask.errors import RemaskError
 
 
@@ -63,6 +64,7 @@ class Blocks:
     length: int = 32
     origin: Literal["prompt", "canvas"] = "prompt"
     lead: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
 
     def __post_init__(self) -> None:
         if self.length < 1:

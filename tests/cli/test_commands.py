@@ -172,6 +172,13 @@ def test_models_lists_parts_and_version_is_printed():
     assert remask.__version__ in remask_command("--version").stdout
 
 
+def test_citations_of_the_parts_that_are_named_and_of_all():
+    few = remask_command("models", "--cite", "--decoder", "spaced:inner=(klass)", "--window", "blocks:32", "--model", "sudoku").stdout
+    assert re.findall(r"eprint = \{(.*?)\}", few) == ["2506.19037", "2511.05664", "2502.09992"]
+    assert remask_command("models", "--cite").stdout.count("@misc") > 20
+    assert "--cite" in remask_command("models", "--decoder", "klass").stderr
+
+
 def test_eval_is_resumable_and_reports_what_the_contract_asks(checkpoint, tmp_path):
     out = tmp_path / "results.jsonl"
     arguments = ["eval", "sudoku4", "--model", str(checkpoint), "-n", "4", "--batch", "3", "--out", str(out)]

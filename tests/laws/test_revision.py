@@ -5,7 +5,6 @@ import pytest
 import remask
 from tests.laws.test_laws import DECODER_SPECS, PROMPTS, run
 
-
 REVISING = ["p2:steps=7", "saber", "remdm:steps=9", "core:every=2,suspects=3", "joint_threshold:write_tau=0.5,edit_tau=0.6", "spaced:inner=(p2:steps=7)"]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import MDLM, Paper
 from remask.decoders.base import Decoder, View
 from remask.errors import RemaskError
 from remask.randomness import TRANSFER
@@ -23,6 +24,7 @@ class Ancestral(Decoder):
 
     steps: int = 128
     draws: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (MDLM,)
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.prediction import Prediction
 from remask.randomness import Uniforms
 
@@ -43,16 +44,24 @@ class View:
 
 
 class Decoder(Protocol):
-    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity).
+    """`papers`: what to cite. `draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity).
 
     `revises`: a token that it wrote may change again, so nothing is settled before the row is done.
     """
 
+    papers: ClassVar[tuple[Paper, ...]] = ()
     draws: ClassVar[bool] = False
     revises: ClassVar[bool] = False
     mask_candidates: bool = False
 
     def init(self, canvas: Canvas) -> State: ...
+
+    def shadows(self, canvas: Canvas, span: Tensor, state: State) -> Tensor | None:
+        """(B, L) bool: places whose leave-one-out belief the coming pass shall give (`view.prediction.left_out`); None: none.
+
+        span: (B, L) bool, the open block.
+        """
+        return None
 
     def step(self, view: View, state: State) -> tuple[Edit, State]: ...
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from remask.canvas import Canvas, Edit
+from remask.citation import LLADA, Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.pace import write_best
 from remask.decoders.scores import ConfidenceName, check_score, confidence
@@ -32,6 +33,7 @@ class LowConfidence(Decoder):
     mask_candidates: bool = False
     last: tuple[int, ...] = ()
     literal_blocks: int | None = None
+    papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -60,6 +62,7 @@ class Random(Decoder):
 
     steps: int | None = None
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)

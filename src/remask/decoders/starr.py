@@ -8,16 +8,19 @@ candidate is written; what is below waits. Nothing that was written is taken bac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import top
 from remask.errors import RemaskError
+
+PAPER = Paper("STaRR: Spatial-Temporal Token-Dynamics-Aware Responsive Remasking", "2601.04205", 2026)
 
 FLOOR = 1e-3
 """The least denominator of the quantile norm."""
@@ -90,6 +93,7 @@ class STaRR(Decoder):
     eos_static: bool = False
     top: int = 16
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.reading != "H2" and not 0 <= self.c_slow <= self.c_fast:

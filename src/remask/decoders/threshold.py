@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from remask.canvas import Canvas, Edit
+from remask.citation import FAST_DLLM, Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.scores import ConfidenceName, check_score, confidence
 from remask.decoders.select import longest_prefix
@@ -25,6 +27,7 @@ class Threshold(Decoder):
     at_most: int | None = None
     score: ConfidenceName = "max"
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
         check_score(self.score)
@@ -50,6 +53,7 @@ class Factor(Decoder):
     f: float = 1.0
     score: ConfidenceName = "max"
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
         check_score(self.score)

@@ -23,7 +23,7 @@ SWEEPS: dict[str, tuple[str, ...]] = {
     "klass": tuple(f"klass:tau={tau},eps={eps}" for tau in (0.6, 0.9) for eps in (0.01, 0.1)),
     "local_leap": tuple(f"local_leap:tau={tau},near={near}" for tau, near in ((0.7, 0.5), (0.8, 0.6), (0.9, 0.75), (0.95, 0.85))),
     "hierarchy": tuple(f"hierarchy:tau={tau},low={low}" for tau, low in ((0.8, 0.3), (0.9, 0.4), (0.95, 0.6), (0.99, 0.8))),
-    "slow_fast": tuple(f"slow_fast:tau={tau}" for tau in (0.6, 0.7, 0.8, 0.85, 0.9, 0.95)),
+    "slow_fast": tuple(f"slow_fast:tau={tau}{slow}" for tau in (0.6, 0.7, 0.8, 0.85, 0.9, 0.95) for slow in ("", f",slow_tau={tau}")),
     "credit": tuple(f"credit:tau={tau}" for tau in (0.7, 0.8, 0.9, 0.95, 0.99)),
     "prophet": ("prophet", *(f"prophet:early={k},middle={k},late={k}" for k in (3, 5, 7, 9))),
     "joint_threshold": tuple(f"joint_threshold:write_tau={write},edit_tau={edit}" for write, edit in ((0.5, 0.5), (0.7, 0.5), (0.7, 0.9), (0.95, 0.9))),

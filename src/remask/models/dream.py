@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from remask.citation import DREAM, Paper
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
-from remask.models.base import Network
+from remask.models.base import Network, aligned
 from remask.models.config import end_ids, mask_id, multiple, number, refuse, require, whole
 from remask.models.store import Memory
 
@@ -30,9 +30,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None, memory: Memory | None = None) -> Tensor:
         query = rotate(heads(self.q_proj(x), self.heads), *angles)
         key, value = rotate(heads(self.k_proj(x), self.key_heads), *angles), heads(self.v_proj(x), self.key_heads)
-        if memory is not None:
-            key, value = memory.exchange(key, value)
-        return self.o_proj(attend(query, key, value, real))
+        return self.o_proj(attend(query, key, value, real) if memory is None else memory.mix(query, key, value, real))
 
 
 class FeedForward(nn.Module):
@@ -67,6 +65,7 @@ class Dream(Network):
     """The hidden states are moved one place right, so that logits are aligned with the positions they predict."""
 
     shift = 1
+    papers: ClassVar[tuple[Paper, ...]] = (DREAM,)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         config = _explicit(config)
@@ -86,13 +85,13 @@ class Dream(Network):
     def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         place, seen = placed(tokens, real)
         if memory is not None:
-            tokens, place = memory.take(tokens), memory.take(place)
+            tokens, place = memory.enter(tokens, place)
         x = self.model["embed_tokens"](tokens)
         angles = rotary(place, self.head_width, self.theta)
         for layer in self.model["layers"]:  # pyright: ignore[reportGeneralTypeIssues]
             x = layer(x, angles, seen, memory)
         x = self.model["norm"](x)
-        return x if memory is not None else torch.cat([x[:, :1], x[:, :-1]], dim=1)
+        return x if memory is not None else aligned(x, self.shift)
 
     def head(self, hidden: Tensor) -> Tensor:
         weight = self.model["embed_tokens"].weight if self.lm_head is None else self.lm_head.weight

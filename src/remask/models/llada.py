@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from remask.citation import LLADA, Paper
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network
 from remask.models.config import end_ids, mask_id, multiple, number, refuse, require, whole
@@ -38,15 +39,15 @@ class Block(nn.Module):
         query, key, value = heads(self.q_proj(n), self.heads), heads(self.k_proj(n), self.key_heads), heads(self.v_proj(n), self.key_heads)
         if angles is not None:
             query, key = rotate(query, *angles), rotate(key, *angles)
-        if memory is not None:
-            key, value = memory.exchange(key, value)
-        x = x + self.attn_out(attend(query, key, value, real))
+        x = x + self.attn_out(attend(query, key, value, real) if memory is None else memory.mix(query, key, value, real))
         n = self.ff_norm(x)
         return x + self.ff_out(functional.silu(self.ff_proj(n)) * self.up_proj(n))
 
 
 class LLaDA(Network):
     """LLaDA-8B Base, Instruct, 1.5, and our own checkpoints."""
+
+    papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         config = _explicit(config)
@@ -74,7 +75,7 @@ class LLaDA(Network):
     def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         place, seen = placed(tokens, real)
         if memory is not None:
-            tokens, place = memory.take(tokens), memory.take(place)
+            tokens, place = memory.enter(tokens, place)
         x = self.parts["wte"](tokens)
         angles = rotary(place, self.head_width, self.theta) if self.rope else None
         if angles is None:

@@ -29,7 +29,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
     wanted = as_dtype(dtype)
     folder = locate(source, revision)
     config = read_config(folder)
-    family, tokenizer = family_of(folder, config), Tokenizer.from_folder(folder)
+    family, tokenizer = family_of(config, folder / "config.json"), Tokenizer.from_folder(folder)
     if not issubclass(family, MDLM):
         config = completed(config, tokenizer)
     with torch.device("meta"):
@@ -40,12 +40,12 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
     return model.eval().requires_grad_(False)
 
 
-def family_of(folder: Path, config: dict[str, Any]) -> Any:
-    """The class of a checkpoint, by `architectures`."""
+def family_of(config: dict[str, Any], source: str | Path) -> Any:
+    """The class of the network that a config.json, read from `source`, describes."""
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names else names
     if not isinstance(name, str) or name not in FAMILIES:
-        raise RemaskError(f"{folder / 'config.json'} is for {name!r}; supported architectures: {', '.join(FAMILIES)}")
+        raise RemaskError(f"{source} is for {name!r}; supported architectures: {', '.join(FAMILIES)}")
     return FAMILIES[name]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from remask.citation import MDLM as MDLM_PAPER
+from remask.citation import Paper
 from remask.errors import RemaskError
 from remask.models.attention import attend, heads, placed, rotary, rotate
 from remask.models.base import Network
@@ -99,11 +101,9 @@ class Block(nn.Module):
         assert mixing.gate is not None
         assert thinking.gate is not None
         query, key, value = (heads(part, self.count) for part in self.attn_qkv(mixing.normalise(x)).chunk(3, dim=-1))
-        key = rotate(key, *angles)
-        if memory is not None:
-            key, value = memory.exchange(key, value)
-        mixed = self.attn_out(attend(rotate(query, *angles), key, value, real))
-        x = x + mixing.gate.to(x.dtype) * mixed
+        query, key = rotate(query, *angles), rotate(key, *angles)
+        mixed = attend(query, key, value, real) if memory is None else memory.mix(query, key, value, real)
+        x = x + mixing.gate.to(x.dtype) * self.attn_out(mixed)
         return x + thinking.gate.to(x.dtype) * self.mlp(thinking.normalise(x))
 
 
@@ -131,6 +131,8 @@ class MDLM(Network):
     weights: computed once, and again after a move, a cast, `train`, `eval` or `load_state_dict`.
     """
 
+    papers: ClassVar[tuple[Paper, ...]] = (MDLM_PAPER,)
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         width, cond, blocks, count, vocab_size = _sizes(config)
         super().__init__(
@@ -156,7 +158,7 @@ class MDLM(Network):
         place, seen = placed(tokens, real)
         conditions = self._conditions(tokens, real, sigma)
         if memory is not None:
-            tokens, place = memory.take(tokens), memory.take(place)
+            tokens, place = memory.enter(tokens, place)
         return self.through(self.embed(tokens), place, seen, conditions, memory)
 
     def embed(self, tokens: Tensor) -> Tensor:

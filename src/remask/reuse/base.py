@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.prediction import Belief
 
 State = Any
@@ -50,6 +51,7 @@ class Reuse(Protocol):
     stale: what was edited need not be computed next (for parity with methods that leave it; all others are served from true keys).
     """
 
+    papers: ClassVar[tuple[Paper, ...]] = ()
     stores: ClassVar[bool] = False
 
     @property

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas
+from remask.citation import FAST_DLLM, Paper
 from remask.reuse.base import Pass, Reuse, Scene, State
 from remask.reuse.blocks import Age, check_refresh, first_of
 from remask.reuse.fresh import Fresh
@@ -25,6 +26,7 @@ class Prefix(Reuse):
     refresh: int = 0
     compat_first_token: bool = False
     stores: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
         check_refresh(self.refresh)
@@ -63,6 +65,7 @@ class Dual(Reuse):
     inner: Reuse = Fresh()
     compat_first_token: bool = False
     stores: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
         check_refresh(self.refresh)

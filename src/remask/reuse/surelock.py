@@ -12,10 +12,15 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas
+from remask.citation import Paper
 from remask.errors import RemaskError
 from remask.models.store import Chosen
 from remask.prediction import Belief
 from remask.reuse.base import Pass, Reuse, Scene
+
+PAPER = Paper(
+    "Stopping Computation for Converged Tokens in Masked Diffusion-LM Decoding", "2602.06412", 2026, "Daisuke Oba and Danushka Bollegala and Masahiro Kaneko and Naoaki Okazaki"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +51,7 @@ class SureLock(Reuse):
     recheck: int = 0
     patience: int = 1
     stores: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if not 0 <= self.gate <= 100:
