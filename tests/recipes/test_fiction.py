@@ -11,7 +11,7 @@ import torch
 
 import remask
 from remask import RemaskError
-from remask.cli.train import choose, load_recipe, locate_recipe
+from remask.cli.train import choose, load_recipe, locate_recipe, run
 from remask.evaluation.tasks.files import data_folder
 from remask.models.causal import Causal
 from remask.models.dsl import DSL
@@ -41,7 +41,6 @@ def data(tmp_path_factory):
     patch.setattr(module, "OWN", 60)
     patch.setattr(module, "GAP", 10)
     patch.setattr(module, "JUDGE", 40)
-    module.prepare(folder / "ids")
     module.prepare(folder / "ids")
     patch.undo()
     return folder / "ids"
@@ -157,3 +156,11 @@ def test_recipes_have_names_and_lengths(data, tmp_path):
         choose(module, data, "roar", None)
     with pytest.raises(RemaskError, match="steps is 0"):
         choose(module, data, "", 0)
+
+
+def test_data_are_prepared_without_training_and_what_is_there_is_kept(data, monkeypatch, capsys):
+    monkeypatch.setenv("REMASK_DATA", str(data.parent))
+    before = {path: path.stat().st_mtime_ns for path in data.iterdir()}
+    run(recipe=Path("fiction"), data=data, out=data / "never", prepare_only=True)
+    assert {path: path.stat().st_mtime_ns for path in data.iterdir()} == before
+    assert capsys.readouterr().out.strip() == str(data)

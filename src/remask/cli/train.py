@@ -15,6 +15,7 @@ def run(
     data: Annotated[Path, typer.Option(help="Where the recipe's data lie, or are put.")] = Path("runs/data"),
     out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run there is continued.")] = Path("runs/out"),
     prepare: Annotated[bool, typer.Option(help="Make the data first.")] = False,
+    prepare_only: Annotated[bool, typer.Option("--prepare-only", help="Make the data and stop, on a machine that need have no GPU.")] = False,
     variant: Annotated[str, typer.Option(help="Of a recipe that has several, e.g. fiction-control.")] = "",
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's own: its rates stretch with it.")] = None,
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint, re-warmed.")] = None,
@@ -29,8 +30,11 @@ def run(
     from remask.training.run import train
 
     module = load_recipe(locate_recipe(recipe))
-    if prepare:
+    if prepare or prepare_only:
         module.prepare(data, processes)
+    if prepare_only:
+        typer.echo(data)
+        return
     plan = choose(module, data, variant, steps)
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task(plan.name, total=plan.steps)
