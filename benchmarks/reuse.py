@@ -48,7 +48,9 @@ def network(width: int, layers: int, length: int, device: str, dtype: torch.dtyp
         "max_sequence_length": length, "rope": True, "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "mask_token_id": 4095, "eos_token_id": 4094,
     }  # fmt: skip
     torch.manual_seed(0)
-    return LLaDA(config).to(device, dtype).eval()
+    model = LLaDA(config).to(device, dtype).eval()
+    model.config = config
+    return model
 
 
 def seconds(model: LLaDA, canvas: Canvas, passes: int, reuse: Reuse, window: remask.Whole | remask.Blocks) -> tuple[float, Tensor]:
