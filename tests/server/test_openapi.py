@@ -4,8 +4,8 @@ import pytest
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed (pip install -e '.[dev]')")
 
-from hypothesis import HealthCheck, given, settings
-from schemathesis import GenerationMode
+from hypothesis import HealthCheck, given, settings  # noqa: E402
+from schemathesis import GenerationMode  # noqa: E402
 
 PATHS = ["POST /v1/completions", "POST /v1/chat/completions", "GET /v1/models", "GET /v1/models/{name}", "GET /v1/remask/parts", "GET /health", "GET /metrics"]
 
