@@ -135,3 +135,22 @@ def test_copies_may_be_made_of_one_anothers_sources():
     assert other.tolist() == [1, 2]
     with pytest.raises(remask.RemaskError, match="changed its form"):
         copied((one, None), (one, other))
+
+
+def test_memory_that_does_not_suffice_names_the_batch_that_would_fit(monkeypatch):
+    model = network("grouped")
+    captured = Captured(model, body=Fused(model))
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(Fused, "chosen", full)
+    parts = {"max_new_tokens": 12, "reuse": remask.Dual(), "window": remask.Blocks(6)}
+    with pytest.raises(remask.RemaskError, match="4 rows of 14 positions do not fit into the device's memory; use fewer rows"):
+        remask.decode(captured, [[3, 1]] * 4, **parts)
+    assert not captured.sessions, "nothing of it is kept"
+    each = 14 * 4 * (2 * 3 * 2 * 8 + 32)  # 3 layers, 2 key heads of width 8, states of width 32
+    for free, text in ((4 * each, "about 2 would"), (100 * each, "about 3 would"), (each, "not even one would")):
+        monkeypatch.setattr("remask.captured.Session.free", lambda session, free=free: free)
+        with pytest.raises(remask.RemaskError, match=text):
+            remask.decode(captured, [[3, 1]] * 4, **parts)

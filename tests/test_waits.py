@@ -31,7 +31,7 @@ def waits(monkeypatch, model, *, body=None, prompts=((3, 1, 4), (1, 5, 9, 2, 6))
     return [each for each in met if each]
 
 
-@pytest.mark.parametrize("decoder", [text for text in DECODER_SPECS if not text.startswith("spaced")])
+@pytest.mark.parametrize("decoder", [text for text in DECODER_SPECS if not text.startswith(("spaced", "wino"))])
 def test_no_decoder_waits(monkeypatch, decoder):
     assert not waits(monkeypatch, network("llada"), body=Fused, decoder=decoder)
 

@@ -3,6 +3,7 @@
 from remask import evaluation as evaluation
 from remask import testing as testing
 from remask.canvas import Canvas, Edit
+from remask.captured import Captured
 from remask.citation import citation
 from remask.daedal import DAEDAL
 from remask.decoders import (
@@ -56,6 +57,7 @@ __all__ = [
     "Ancestral",
     "Blocks",
     "Canvas",
+    "Captured",
     "CoRe",
     "Completion",
     "Credit",

@@ -120,6 +120,32 @@ class Session:
 
     def run(self, state: State) -> Iterator[Step]:
         """See Captured.passes."""
+        try:
+            yield from self.steps(state)
+        except torch.OutOfMemoryError:
+            rows, length = state.canvas.shape
+            self.owner.sessions.pop(self.key, None)
+            self.owner.recorder.forget(self.key)
+            raise RemaskError(f"{rows} rows of {length} positions do not fit into the device's memory; {self.fitting(rows, length)}") from None
+
+    def fitting(self, rows: int, length: int) -> str:
+        """How many rows would fit, by what one keeps between passes; what a pass needs beside that is taken as as much again."""
+        each = self.body.bytes_per_row(length, stores=self.plan.reuse.stores, compares=self.plan.reuse.compares)
+        if each is None or (free := self.free()) is None:
+            return "use fewer rows"
+        most = min(rows - 1, free // (2 * each))
+        return f"about {most} would" if most > 0 else "not even one would: shorten the canvas, or use reuse=Fresh()"
+
+    def free(self) -> int | None:
+        """Bytes of the device that hold nothing now."""
+        if self.owner.recorder.device.type != "cuda":
+            return None
+        self.places = None
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(self.owner.recorder.device)[0]
+
+    def steps(self, state: State) -> Iterator[Step]:
+        """One after the other; the next pass is under way when a step is handed out."""
         if bool(state.done.all()):
             return
         seen, late = self.first(state)

@@ -58,7 +58,7 @@ class Recorder:
     """
 
     def __init__(self, device: torch.device, *, most: int = 32) -> None:
-        self.records, self.most = device.type == "cuda", most
+        self.device, self.records, self.most = device, device.type == "cuda", most
         self.met: set[tuple[Hashable, Hashable]] = set()
         self.graphs: OrderedDict[tuple[Hashable, Hashable], tuple[torch.cuda.CUDAGraph, Tree]] = OrderedDict()
         if self.records:
@@ -102,6 +102,8 @@ class Recorder:
         try:
             with torch.cuda.graph(graph, pool=self.pool, stream=self.beside, capture_error_mode="thread_local"):
                 result = function()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise RemaskError(f"a part waits for the device in the middle of a step and cannot be captured ({str(error).splitlines()[0]}); pass the model itself") from error
         return graph, result

@@ -34,6 +34,10 @@ class Body(Protocol):
         """(..., D) -> (..., V) logits in the network's own precision."""
         ...
 
+    def bytes_per_row(self, length: int, *, stores: bool, compares: bool) -> int | None:
+        """What a row of `length` positions keeps between passes; None if that is not known."""
+        ...
+
 
 class Plain:
     """Any denoiser, by its own forward. With padded rows a Network waits for the device once a pass (`attention.placed`)."""
@@ -57,6 +61,9 @@ class Plain:
 
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.head(hidden)
+
+    def bytes_per_row(self, length: int, *, stores: bool, compares: bool) -> int | None:
+        return None
 
     def seen(self, canvas: Canvas, padded: bool) -> Canvas:
         """A Network need not ask the device whether all is real where that is known."""

@@ -94,8 +94,9 @@ class Dream(Network):
         return x if memory is not None else aligned(x, self.shift)
 
     def head(self, hidden: Tensor) -> Tensor:
-        weight = self.model["embed_tokens"].weight if self.lm_head is None else self.lm_head.weight
-        return functional.linear(hidden, weight).float()  # pyright: ignore[reportArgumentType]
+        if self.lm_head is not None:
+            return self.lm_head(hidden).float()
+        return functional.linear(hidden, self.model["embed_tokens"].weight).float()  # pyright: ignore[reportArgumentType]
 
     @staticmethod
     def rename(name: str, config: Mapping[str, Any]) -> str:

@@ -114,6 +114,12 @@ class Fused:
     def head(self, hidden: Tensor) -> Tensor:
         return functional.linear(hidden, self.last, self.last_bias)
 
+    def bytes_per_row(self, length: int, *, stores: bool, compares: bool) -> int:
+        """Keys and values if it stores, the last states, and logits if it compares."""
+        vocabulary, width = self.last.shape
+        kept = 2 * len(self.layers) * self.key_heads * self.head_width if stores else 0
+        return length * self.last.element_size() * (kept + width + (vocabulary if compares else 0))
+
     def through(self, canvas: Canvas, place: Tensor | None, store: Store | None, *, padded: bool) -> Tensor:
         """All layers, and the last norm, over the whole canvas or the positions `place`."""
         tokens, length = canvas.tokens, canvas.shape[1]
