@@ -1,5 +1,7 @@
 """One thread per test process: many small tensors, two cores, two workers. And the tiny checkpoint that commands are tried on."""
 
+import os
+
 import pytest
 import torch
 
@@ -8,6 +10,9 @@ from remask.training.shards import write_json, write_shards
 from remask.training.vocabulary import characters, write_tokenizer
 
 torch.set_num_threads(1)
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before a kernel's module is imported
 
 CONFIG = {
     "architectures": ["LLaDAModelLM"], "d_model": 16, "n_layers": 1, "n_heads": 2, "mlp_hidden_size": 16, "vocab_size": 12, "max_sequence_length": 162,

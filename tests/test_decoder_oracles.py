@@ -9,6 +9,8 @@ import torch
 
 import remask
 from remask.decoders.dus import groups
+from remask.decoders.fixed_orders import surprises
+from remask.decoders.joint_threshold import PRESETS
 from remask.shapers import TopP
 from tests.chains import PROMPTS_B, chain_7, chain_b
 
@@ -24,12 +26,13 @@ def decode_b(decoder, window="whole", **more):
         ("klass", "blocks:16,origin=canvas", 433),
         ("hierarchy", "blocks:16,origin=canvas", 223),
         ("dus", "blocks:16,origin=canvas", 288),
-        ("slow_fast", "whole", 207),
+        ("slow_fast:slow_tau=0.9", "whole", 207),
         ("credit:reset=false", "blocks:16,origin=canvas", 127),
         ("pc:steps=23", "whole", 552),
         ("halton:steps=23", "whole", 552),
         ("joint_threshold:write_tau=0.5,edit_tau=0.9,check=false", "blocks:16,origin=canvas", 87),
         ("core:steps=23,every=8,reviews=2,suspects=6", "whole", 624),
+        ("wino:tau=0.6,check=0.5,share=1", "blocks:16,origin=canvas", 104),
     ],
 )
 def test_forwards_on_chain_b_match_the_recorded_runs(decoder, window, forwards):
@@ -145,6 +148,7 @@ def test_the_spacing_filter_relaxes_with_the_masks_and_keeps_its_distance():
         ("pc:lam=0,alpha=1e9", "low_confidence"),
         ("joint_threshold:write_tau=0.8,edit_tau=1", "threshold:0.8,strict=true"),
         ("core:reviews=0", "low_confidence"),
+        ("wino:tau=0.8,check=0,share=0,least=3", "threshold:0.8,strict=true,at_most=3"),
     ],
 )
 def test_limit_cases_are_the_simpler_decoder(first, second):
@@ -286,3 +290,40 @@ def test_prophet_looks_at_the_answer_only():
     every = f"early={needed},middle={needed},late={needed}"
     assert int(remask.decode(chain_b(), [row], decoder=remask.parse_decoder(f"prophet:{every},answer=tail,width=2")).forwards) == 1
     assert int(remask.decode(chain_b(), [row], decoder=remask.parse_decoder(f"prophet:{every}")).forwards) > 1
+
+
+def test_a_smooth_gap_passes_through_the_three_given_ones():
+    smooth, steps = remask.Prophet(early=8, middle=4, late=2, smooth=True), remask.Prophet(early=8, middle=4, late=2)
+    assert smooth.gap(torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]).double()).tolist() == [8, 6, 4, 3, 2]
+    assert steps.gap(torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]).double()).tolist() == [8, 8, 4, 2, 2]
+
+
+def test_a_background_law_of_equal_counts_is_none_and_common_tokens_wait(tmp_path):
+    """-p log background: of two equally sure tokens the rarer one is written first."""
+
+    def order(counts):
+        (tmp_path / "counts.json").write_text(str(counts))
+        decoder = remask.parse_decoder(f"pc:lam=0,background={tmp_path / 'counts.json'}")
+        canvas = remask.Canvas.from_prompts([[6, 5]], max_new_tokens=20, mask_id=8)
+        surprises.cache_clear()
+        return [int(seen.edit.write[0].nonzero()[0, 0]) for seen in remask.denoise(chain_b(), canvas, decoder=decoder)]
+
+    plain = [
+        int(seen.edit.write[0].nonzero()[0, 0]) for seen in remask.denoise(chain_b(), remask.Canvas.from_prompts([[6, 5]], max_new_tokens=20, mask_id=8), decoder=remask.PC(lam=0))
+    ]
+    assert order([1] * 8) == plain
+    best = remask.decode(chain_b(), [[6, 5]], max_new_tokens=20).tokens[0]
+    common = int(best[plain[0]])
+    counts = [1] * 8
+    counts[common] = 10_000
+    late = order(counts)
+    assert all(int(best[place]) != common for place in late[:5])
+    with pytest.raises(remask.RemaskError, match="one per token id"):
+        remask.PC(background=str(tmp_path / "absent.json"))
+    with pytest.raises(remask.RemaskError, match="counts 3 tokens"):
+        order([1, 1, 1])
+
+
+def test_the_presets_of_the_joint_threshold_are_parts():
+    for part in PRESETS.values():
+        assert remask.parse_decoder(remask.spec(part)) == part

@@ -1,12 +1,16 @@
 """remask decodes masked diffusion language models."""
 
+from remask import evaluation as evaluation
 from remask import testing as testing
 from remask.canvas import Canvas, Edit
+from remask.captured import Captured
+from remask.citation import citation
+from remask.daedal import DAEDAL
 from remask.decoders import (
-    DECODERS,
     DUS,
     P2,
     PC,
+    WINO,
     Ancestral,
     CoRe,
     Credit,
@@ -35,37 +39,25 @@ from remask.decoders import (
 from remask.denoise import Decoded, Step, decode, denoise
 from remask.errors import RemaskError
 from remask.generate import Completion, generate
-from remask.models import load
-from remask.reuse import REUSES, Delayed, Dual, Fresh, Prefix, SureLock, Unchanged, Vicinity
+from remask.likelihood import LogLikelihood, log_likelihood
+from remask.models import Guided, load
+from remask.reuse import Delayed, Dual, Fresh, Prefix, SureLock, Unchanged, Vicinity
 from remask.shapers import Suppress, Temperature, TopK, TopP
-from remask.spec import WINDOWS, parse_decoder, parse_reuse, parse_window, spec
+from remask.spec import decoders, parse_decoder, parse_reuse, parse_window, reuses, spec, windows
 from remask.windows import Blocks, Whole
 
 __version__ = "0.1.0.dev0"
 
-
-def decoders() -> dict[str, type]:
-    """Registered decoder names -> classes."""
-    return dict(DECODERS)
-
-
-def windows() -> dict[str, type]:
-    """Registered window names -> classes."""
-    return dict(WINDOWS)
-
-
-def reuses() -> dict[str, type]:
-    """Registered reuse names -> classes."""
-    return dict(REUSES)
-
-
 __all__ = [
+    "DAEDAL",
     "DUS",
     "P2",
     "PC",
+    "WINO",
     "Ancestral",
     "Blocks",
     "Canvas",
+    "Captured",
     "CoRe",
     "Completion",
     "Credit",
@@ -78,11 +70,13 @@ __all__ = [
     "Factor",
     "FirstHitting",
     "Fresh",
+    "Guided",
     "Halton",
     "Hierarchy",
     "JointThreshold",
     "Klass",
     "LocalLeap",
+    "LogLikelihood",
     "LowConfidence",
     "MaskgitPlus",
     "Origin",
@@ -106,11 +100,14 @@ __all__ = [
     "Unchanged",
     "Vicinity",
     "Whole",
+    "citation",
     "decode",
     "decoders",
     "denoise",
+    "evaluation",
     "generate",
     "load",
+    "log_likelihood",
     "parse_decoder",
     "parse_reuse",
     "parse_window",

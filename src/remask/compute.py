@@ -12,7 +12,7 @@ from torch import Tensor
 from remask import memory
 from remask.canvas import Canvas
 from remask.errors import RemaskError
-from remask.models.store import Chosen
+from remask.models.store import Chosen, aligned
 
 
 class Model(Protocol):
@@ -40,11 +40,13 @@ class Kept:
     """logits: (B, L, V), the last prediction of every position, before shapers, None before the first pass.
 
     store: keys and values of the rows in `rows` ((R,) int64, those still running), if the reuse rule asks for them.
+    beside: (B, S, V), the leave-one-out logits of the last pass, if a decoder asked for shadows; no pass reads those of another.
     """
 
     logits: Tensor | None = None
     store: Any = None
     rows: Tensor | None = None
+    beside: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
@@ -62,7 +64,7 @@ class Kept:
             return self
         logits = memory.resized(self.logits[index], length)
         if self.rows is None:
-            return replace(self, logits=logits)
+            return Kept(logits)
         place = self.rows.new_full((self.logits.shape[0],), -1)
         place[self.rows] = torch.arange(len(self.rows), device=place.device)
         place = place[index]
@@ -78,6 +80,11 @@ class Kept:
             return Kept(logits)
         stores, rows = zip(*stored, strict=True)
         return Kept(logits, stores[0].joined(stores, length), torch.cat(rows))
+
+    def moved(self, source: Tensor) -> Kept:
+        """After positions moved, in rows that keep no keys and values: those are rotated by their old places."""
+        store = None if self.store is None else self.store.resized(source.shape[1])
+        return Kept(memory.moved(self.logits, source, None), store, self.rows)
 
     def only(self, running: Tensor) -> Kept:
         """Without the keys and values of rows that are done; running: (B,) bool."""
@@ -108,7 +115,7 @@ def head_of(model: Model, mask_candidates: bool) -> Head:
     """From hidden states to logits; unless a decoder asks for parity the mask is never a candidate."""
     if mask_candidates:
         return model.head
-    return lambda hidden: (logits := model.head(hidden)).index_fill(-1, torch.tensor([model.mask_id], device=logits.device), float("-inf"))
+    return lambda hidden: (logits := model.head(hidden)).index_fill(-1, torch.full((1,), model.mask_id, device=logits.device), float("-inf"))
 
 
 def whole_rows(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, head: Head) -> tuple[Kept, Tensor]:
@@ -116,10 +123,11 @@ def whole_rows(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: 
     rows = active.any(1)
     if not bool(rows.any()):
         return kept, active
-    hidden, _ = model.forward(canvas.rows(rows))
+    hidden, aside = parted(model.forward(canvas.rows(rows))[0], canvas.shape[1])
     index = rows.nonzero()[:, 0]
     fresh = checked(head(hidden), canvas.real[rows], index, steps)
-    return replace(kept, logits=put_rows(kept.logits, index, fresh, len(rows))), active
+    beside = left_out(None, aside, index, steps, head, canvas)
+    return replace(kept, logits=put_rows(kept.logits, index, fresh, len(rows)), beside=beside), active
 
 
 def chosen_positions(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, head: Head, lone: bool = False) -> tuple[Kept, Tensor]:
@@ -132,6 +140,7 @@ def chosen_positions(model: Model, canvas: Canvas, kept: Kept, active: Tensor, s
     if kept.rows is not None:
         stored[kept.rows] = True
     computed = torch.where(stored[:, None], active if lone else active | left_of(active, model.shift), canvas.real & rows[:, None])
+    kept = replace(kept, beside=None)
     for index in ((rows & ~stored).nonzero()[:, 0], (rows & stored).nonzero()[:, 0]):
         if len(index):
             kept = one_pass(model, canvas, kept, index, active[index], computed[index], steps, head)
@@ -145,6 +154,8 @@ def one_pass(model: Model, canvas: Canvas, kept: Kept, index: Tensor, active: Te
     store, place = (None, None) if new else owned(kept, index)
     chosen = Chosen() if bool((wanted | ~real).all()) else Chosen.of(wanted)
     hidden, store = model.forward(part, chosen, store)
+    hidden, aside = parted(hidden, canvas.shape[1] if chosen.place is None else chosen.place.shape[1])
+    beside = left_out(kept.beside, aside, index, steps, head, canvas)
     if chosen.place is None:
         fresh = checked(head(aligned(hidden, model.shift)), real, index, steps)
         if model.shift and kept.logits is not None and not new:  # a left neighbour is computed for its keys alone: what it predicts may be frozen
@@ -156,11 +167,26 @@ def one_pass(model: Model, canvas: Canvas, kept: Kept, index: Tensor, active: Te
         fresh = checked(head(hidden), torch.ones_like(target, dtype=torch.bool), index, steps)
         logits = kept.logits.index_put((index[:, None], target), fresh)
     if new:
-        return added(kept, logits, store, index)
-    if place is None:
-        return Kept(logits, store, index)
-    kept.store.put(place, store)
-    return replace(kept, logits=logits)
+        after = added(kept, logits, store, index)
+    elif place is None:
+        after = Kept(logits, store, index)
+    else:
+        kept.store.put(place, store)
+        after = replace(kept, logits=logits)
+    return replace(after, beside=beside)
+
+
+def parted(hidden: Tensor, count: int) -> tuple[Tensor, Tensor | None]:
+    """The states of `count` positions, and those of the shadows behind them."""
+    return (hidden, None) if hidden.shape[1] == count else (hidden[:, :count], hidden[:, count:])
+
+
+def left_out(before: Tensor | None, aside: Tensor | None, index: Tensor, steps: Tensor, head: Head, canvas: Canvas) -> Tensor | None:
+    """(B, S, V): `before` with the leave-one-out logits of the rows `index`, from their shadow states `aside` (R, S', D)."""
+    if aside is None or canvas.shadows is None:
+        return before
+    fresh = checked(head(aside), torch.ones(aside.shape[:2], dtype=torch.bool, device=aside.device), index, steps)
+    return put_rows(before, index, memory.resized(fresh, int(canvas.shadows.sum(1).max())), canvas.shape[0])
 
 
 def added(kept: Kept, logits: Tensor, store: Any, index: Tensor) -> Kept:
@@ -183,11 +209,6 @@ def owned(kept: Kept, index: Tensor) -> tuple[Any, Tensor | None]:
 def left_of(active: Tensor, shift: int) -> Tensor:
     """(B, L) bool: the positions whose states predict the active ones."""
     return torch.cat([active[:, shift:], torch.zeros_like(active[:, :shift])], dim=1)
-
-
-def aligned(hidden: Tensor, shift: int) -> Tensor:
-    """(B, L, D) as computed -> by the position they predict."""
-    return hidden if shift == 0 else torch.cat([hidden[:, :shift], hidden[:, :-shift]], dim=1)
 
 
 def renewed(hidden: Tensor, place: Tensor, computed: Tensor, active: Tensor, shift: int) -> tuple[Tensor, Tensor]:
@@ -216,7 +237,7 @@ def put_rows(old: Tensor | None, index: Tensor, fresh: Tensor, count: int) -> Te
 
 def checked(logits: Tensor, real: Tensor, index: Tensor, steps: Tensor) -> Tensor:
     """The logits, or an error that names the rows with a NaN at a real position."""
-    bad = (logits.isnan().any(-1) & real).any(1)
+    bad = (logits.amax(-1).isnan() & real).any(1)  # the largest of a row with a NaN is NaN
     if bool(bad.any()):
         rows = index[bad].tolist()
         raise RemaskError(f"NaN logits at step {int(steps[rows[0]])} in rows {rows}; check the checkpoint, or load it with dtype=float32")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,6 +51,46 @@ class BlockClock:
         return self.masks // steps + (self.done < self.masks % steps)
 
 
+@dataclass(frozen=True, eq=False)
+class LiteralBlocks:
+    """LLaDA's nested loop as published: each block of new positions is open for its steps, whether or not they fill it.
+
+    block: (B, L) int64, counted from the first new position (new are the masks at the row's end); -1 before it, in the prompt.
+    steps: (B,) int64 of one block.  masks: (B,) int64, those the open block held when it was entered.  done: (B,) int64, steps made.
+    """
+
+    block: Tensor
+    steps: Tensor
+    masks: Tensor
+    done: Tensor
+
+    @staticmethod
+    def start(canvas: Canvas, steps: int, length: int) -> LiteralBlocks:
+        behind = (~canvas.masked & canvas.real).long().flip(1).cumsum(1).flip(1)
+        new = canvas.masked & (behind == 0)
+        place = torch.where(new, new.long().cumsum(1) - 1, -1)
+        blocks = place.amax(1).div(length, rounding_mode="floor") + 1
+        zero = torch.zeros_like(blocks)
+        return LiteralBlocks(place.div(length, rounding_mode="floor"), (zero + steps).div(blocks.clamp(min=1), rounding_mode="floor").clamp(min=1), zero, zero)
+
+    def enter(self, canvas: Canvas) -> tuple[LiteralBlocks, Tensor, Tensor]:
+        """The clock at this step, the open (B, L) positions, and how many to write, (B,).
+
+        All masks up to the end of the block are open, but only those of the block are counted. What is left after the last block,
+        where the published loop ends, is written one a step.
+        """
+        number, step = self.done.div(self.steps, rounding_mode="floor"), self.done % self.steps
+        own = (canvas.masked & (self.block == number[:, None])).sum(1)
+        clock = replace(self, masks=torch.where(step == 0, own, self.masks))
+        share = clock.masks.div(self.steps, rounding_mode="floor") + (step < clock.masks % self.steps)
+        over = number > self.block.amax(1)
+        return clock, self.block <= number[:, None], torch.where(over, 1, share)
+
+    def tick(self) -> LiteralBlocks:
+        """One step later."""
+        return replace(self, done=self.done + 1)
+
+
 def falling_share(masks: Tensor, done: Tensor, steps: Tensor, eps: float = 1e-3) -> Tensor:
     """Dream's count: int(masks * (1 - s/t)) in float32 on linspace(1, eps, steps + 1), everything at the last step."""
     t, s = time_at(done, steps, eps), time_at(done + 1, steps, eps)
@@ -61,7 +101,7 @@ def falling_share(masks: Tensor, done: Tensor, steps: Tensor, eps: float = 1e-3)
 def time_at(index: Tensor, steps: Tensor, end: float) -> Tensor:
     """torch.linspace(1, end, steps + 1)[index] in float32, for tensors of steps."""
     steps = steps.clamp(min=1)
-    width = (torch.tensor(end, dtype=torch.float32, device=index.device) - 1) / steps.float()
+    width = (torch.full((), end, dtype=torch.float32, device=index.device) - 1) / steps.float()
     rising = 1 + width * index.float()
     falling = end - width * (steps - index).float()
     return torch.where(index < (steps + 1) // 2, rising, falling)

@@ -1,6 +1,6 @@
 """Spec strings: "threshold:tau=0.9" <-> Threshold(tau=0.9). One grammar for every border of the library.
 
-name[:first_value][,key=value]...       a part as a value stands in parentheses: dual:inner=(surelock:eps=5e-4)
+name[:first_value][,key=value]...       a part as a value stands in parentheses: dual:inner=(surelock:eps=5e-4); several numbers: last=2+7
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from remask.continuous import SAMPLERS, Discrete, Sampler
+from remask.daedal import DAEDAL
 from remask.decoders import DECODERS, Decoder
 from remask.errors import RemaskError
 from remask.reuse import REUSES, Reuse
 from remask.windows import Blocks, Whole, Window
 
-WINDOWS: dict[str, type[Window]] = {"whole": Whole, "blocks": Blocks}
+WINDOWS: dict[str, type[Window]] = {"whole": Whole, "blocks": Blocks, "daedal": DAEDAL}
 
 
 def parse_decoder(text: str) -> Decoder:
@@ -33,15 +35,48 @@ def parse_reuse(text: str) -> Reuse:
     return _parse(text, REUSES, "reuse")
 
 
+def parse_sampler(text: str) -> Sampler:
+    """What writes whole rows: a sampler of the continuous state (`sde:forwards=32`), or any decoder (`remdm:steps=32`)."""
+    made = _parse(text, {**SAMPLERS, **DECODERS}, "sampler")
+    return Discrete(made) if type(made) in DECODERS.values() else made
+
+
+def decoders() -> dict[str, type]:
+    """Registered decoder names -> classes."""
+    return dict(DECODERS)
+
+
+def windows() -> dict[str, type]:
+    """Registered window names -> classes."""
+    return dict(WINDOWS)
+
+
+def reuses() -> dict[str, type]:
+    """Registered reuse names -> classes."""
+    return dict(REUSES)
+
+
+REGISTRIES: tuple[Mapping[str, type[Any]], ...] = (DECODERS, WINDOWS, REUSES, SAMPLERS)
+
+
 def spec(part: Any) -> str:
     """The shortest spec string that parses to an equal part."""
-    registries: tuple[Mapping[str, type[Any]], ...] = (DECODERS, WINDOWS, REUSES)
-    for registry in registries:
+    for registry in REGISTRIES:
         for name, kind in registry.items():
             if type(part) is kind:  # exact: a subclass is another part
-                fields = [f"{field.name}={_write(value)}" for field in _fields(kind) if (value := getattr(part, field.name)) != field.default]
+                fields = [f"{field.name}={written(value)}" for field in _fields(kind) if (value := getattr(part, field.name)) != field.default]
                 return name + (":" + ",".join(fields) if fields else "")
     raise RemaskError(f"{part!r} is no registered part; register its class under a name")
+
+
+def _text(self: Any) -> str:
+    """`str` of a registered part: its spec string, so that parse(str(part)) == part; a subclass keeps its repr."""
+    return spec(self) if any(type(self) is kind for registry in REGISTRIES for kind in registry.values()) else repr(self)
+
+
+for _registry in REGISTRIES:
+    for _kind in _registry.values():
+        _kind.__str__ = _text
 
 
 def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
@@ -102,6 +137,8 @@ def _read(text: str, hint: Any, where: str) -> Any:
         if text not in get_args(hint):
             raise RemaskError(f"{where} is {text!r}; it must be one of {', '.join(map(str, get_args(hint)))}")
         return text
+    if origin is tuple:
+        return tuple(_read(one, get_args(hint)[0], where) for one in text.split("+") if one)
     if hint is bool:
         if text.lower() not in ("true", "false"):
             raise RemaskError(f"{where} is {text!r}; it must be true or false")
@@ -117,10 +154,13 @@ def _read(text: str, hint: Any, where: str) -> Any:
         raise RemaskError(f"{where} is {text!r}; it must be {'a whole number' if hint is int else 'a number'}") from None
 
 
-def _write(value: object) -> str:
+def written(value: object) -> str:
+    """A parameter's value as a spec string writes it."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return "+".join(map(written, value))  # pyright: ignore[reportUnknownArgumentType]
     return f"({spec(value)})" if dataclasses.is_dataclass(value) else str(value)
 
 
-__all__ = ["WINDOWS", "parse_decoder", "parse_reuse", "parse_window", "spec"]
+__all__ = ["WINDOWS", "decoders", "parse_decoder", "parse_reuse", "parse_sampler", "parse_window", "reuses", "spec", "windows", "written"]

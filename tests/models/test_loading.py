@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import remask
 from remask import RemaskError
-from remask.models.loading import locate
+from remask.models.loading import locate, usual
 from remask.training.run import build
 from remask.training.shards import write_json, write_shards
 
@@ -48,19 +48,37 @@ def test_tied_embeddings_load_with_and_without_a_stored_head(tmp_path):
     assert torch.equal(plain, model.logits(TOKENS))
 
 
-def test_a_hub_id_loads_from_the_local_cache(tmp_path, monkeypatch):
-    commit = "0" * 40
-    write(tmp_path)
-    snapshot = tmp_path / "hub" / "models--some--model" / "snapshots" / commit
-    snapshot.parent.mkdir(parents=True)
-    (tmp_path / "hub" / "models--some--model" / "refs").mkdir()
-    (tmp_path / "hub" / "models--some--model" / "refs" / "main").write_text(commit)
-    write(snapshot)
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A cache as huggingface-hub keeps it, and no network: two branches of some/model, each a commit of its own."""
     import huggingface_hub.constants as constants
 
+    home = tmp_path / "hub" / "models--some--model"
+    (home / "refs").mkdir(parents=True)
+    for branch, commit in (("main", "0" * 40), ("other", "1" * 40)):
+        (home / "refs" / branch).write_text(commit)
+        (home / "snapshots" / commit).mkdir(parents=True)
+        write(home / "snapshots" / commit, {**CONFIG, "max_sequence_length": 64 if branch == "main" else 32})
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert locate("some/model") == snapshot
+    return home
+
+
+def test_a_hub_id_loads_from_the_local_cache(hub):
+    assert locate("some/model") == hub / "snapshots" / ("0" * 40)
+    assert remask.load("some/model").max_length == 64
+
+
+@pytest.mark.parametrize("revision", ["other", "1" * 40])
+def test_a_revision_is_a_branch_or_a_commit(hub, revision):
+    assert remask.load("some/model", revision=revision).max_length == 32
+
+
+@pytest.mark.parametrize(("source", "revision"), [("some/model", "absent"), ("some/thing", None), ("some/../model", None), ("nothing", None), ("./nothing/here", None)])
+def test_what_is_not_there_is_one_clear_error(hub, source, revision):
+    with pytest.raises(RemaskError, match=source.replace(".", r"\.")) as caught:
+        remask.load(source, revision=revision)
+    assert "\n" not in str(caught.value)
 
 
 def edit_config(folder, **changes):
@@ -94,6 +112,36 @@ BROKEN = {
     "an unexpected tensor": (lambda f: edit_tensors(f, lambda t: t.update(extra=torch.ones(1))), "extra"),
     "a wrong shape": (lambda f: edit_tensors(f, lambda t: t.update({NORM: torch.ones(7)})), "(7,)"),
     "an index that is broken": (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "is broken"),
+    "config that is not UTF-8": (lambda f: (f / "config.json").write_bytes(b'{"d_model": "\xff"}'), "not valid JSON"),
+    "experts under the same model_type": (lambda f: edit_config(f, architectures=["LLaDAMoEModelLM"], model_type="llada"), "LLaDAMoEModelLM"),
+    "a model_type and no architectures": (lambda f: edit_config(f, architectures="absent", model_type="llada"), "supported architectures"),
+    "architectures that are a number": (lambda f: edit_config(f, architectures=[7]), "supported architectures"),
+    "no mask and no tokenizer": (lambda f: edit_config(f, mask_token_id="absent"), "mask_token_id"),
+    "a mask outside the vocabulary": (lambda f: edit_config(f, mask_token_id=24), "mask_token_id 24 and a vocabulary of 24"),
+    "an end outside the vocabulary": (lambda f: edit_config(f, eos_token_id=[3, 99]), "eos_token_id 99"),
+    "a width in quotes": (lambda f: edit_config(f, d_model="32"), "d_model '32'"),
+    "a width that is no whole number": (lambda f: edit_config(f, d_model=32.5), "d_model 32.5"),
+    "no heads": (lambda f: edit_config(f, n_heads=0), "n_heads 0"),
+    "heads that do not divide": (lambda f: edit_config(f, n_heads=5), "n_heads 5"),
+    "keys that do not divide": (lambda f: edit_config(f, n_kv_heads=3), "n_kv_heads 3"),
+    "a table smaller than the vocabulary": (lambda f: edit_config(f, embedding_size=10), "embedding_size 10"),
+    "no width of the feed-forward": (lambda f: edit_config(f, mlp_hidden_size=None), "mlp_ratio"),
+    "a theta of nothing": (lambda f: edit_config(f, rope_theta=0), "rope_theta 0"),
+    "scaled logits": (lambda f: edit_config(f, scale_logits=True), "scale_logits True"),
+    "scaled rotations": (lambda f: edit_config(f, rope_scaling={"type": "yarn"}), "rope_scaling"),
+    "another number of layers": (lambda f: edit_config(f, n_layers=1), "unexpected tensor"),
+    "fewer layers than config says": (lambda f: edit_config(f, n_layers=3), "9 tensors are missing"),
+    "weights of another family": (lambda f: edit_tensors(f, lambda t: t.update({"model.layers.0.self_attn.q_proj.weight": t.pop(NORM)})), "self_attn"),
+    "pickled weights only": (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "only pickled weights (pytorch_model.bin)"),
+    "an empty file": (lambda f: (f / "model.safetensors").write_bytes(b""), "truncated or broken"),
+    "a pointer in the place of the file": (
+        lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+        "truncated or broken",
+    ),
+    "weights that are quantised": (lambda f: edit_tensors(f, lambda t: t.update({name: tensor.to(torch.int8) for name, tensor in t.items()})), "I8"),
+    "an index of numbers": (lambda f: write_json(f / "model.safetensors.index.json", {"weight_map": {"a": 1}}), "is broken"),
+    "an index that is a list": (lambda f: write_json(f / "model.safetensors.index.json", []), "is broken"),
+    "an index that names no file": (lambda f: write_json(f / "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00002.safetensors"}}), "is missing"),
     "an index that leaves the folder": (lambda f: write_json(f / "model.safetensors.index.json", {"weight_map": {"a": "../a.safetensors"}}), "outside its folder"),
 }
 
@@ -105,6 +153,31 @@ def test_a_broken_folder_is_one_clear_error(case, tmp_path):
     spoil(tmp_path)
     with pytest.raises(RemaskError, match=re.escape(value)):
         remask.load(tmp_path)
+
+
+def test_a_shard_that_was_torn_is_named(tmp_path):
+    write(tmp_path, limit=4000)
+    shard = sorted(tmp_path.glob("model-*.safetensors"))[1]
+    truncate(shard)
+    with pytest.raises(RemaskError, match=shard.name):
+        remask.load(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float7", "int8", torch.int64])
+def test_a_type_that_no_network_computes_in_is_refused(tmp_path, dtype):
+    write(tmp_path)
+    with pytest.raises(RemaskError, match=str(dtype).removeprefix("torch.")):
+        remask.load(tmp_path, dtype=dtype)
+
+
+def test_ids_outside_the_vocabulary_and_canvases_too_long_are_named(tmp_path):
+    write(tmp_path)
+    model = remask.load(tmp_path)
+    for tokens, value in (([[1, 24]], "24"), ([[-1, 2]], "-1"), ([[1] * 70], "72")):
+        with pytest.raises(RemaskError, match=value):
+            remask.decode(model, tokens, max_new_tokens=2)
+    with pytest.raises(RemaskError, match="23"):
+        model.logits(torch.tensor([[1, 24]]))
 
 
 def test_nan_logits_stop_with_the_step_and_the_rows(tmp_path):
@@ -136,3 +209,8 @@ def test_loading_takes_at_most_a_fifth_more_than_the_checkpoint(tmp_path):
     peak, size = map(int, done.stdout.split())
     assert size > 200e6
     assert 0.8 * size < peak < 1.2 * size
+
+
+def test_a_gpu_takes_bfloat16_unless_asked():
+    assert usual(torch.device("cuda")) == torch.bfloat16
+    assert usual(torch.device("cpu")) is None

@@ -46,13 +46,28 @@ def agree(found: tuple[torch.Tensor, torch.Tensor], runs: dict[str, np.ndarray],
     real = torch.ones_like(last, dtype=torch.bool)
     if mask is not None:
         real[:, : mask.shape[1]] = torch.tensor(mask).bool()
-    rows = expected[:, : len(last)]  # guidance stores the blind rows behind the seeing ones
+    rows, blind = expected[:, : len(last)], expected[:, len(last) :]  # guidance stores the blind rows behind the seeing ones
+    prompt = runs[f"{name}.prompt"].shape[1]
+    assert (blind[:, :, :prompt] == 304).all()
+    assert torch.equal(blind[:, :, prompt:], rows[: len(blind), : blind.shape[1], prompt:])
     assert trace.shape == rows.shape
     assert ((trace == rows) | ~real).all()
     assert ((output == last) | ~real).all()
 
 
-@pytest.mark.parametrize("name", ["full", "few_steps", "semi_ar", "semi_ar_uneven", "cfg", "batch_left_pad", "fast_no_cache", "fast_threshold"])
+LLADA = ["full", "few_steps", "semi_ar", "semi_ar_uneven", "cfg", "batch_left_pad", "fast_no_cache", "fast_threshold"]
+DREAM = ["entropy", "entropy_few", "entropy_top_p", "maskgit_plus", "maskgit_plus_top_k", "topk_margin", "batch_left_pad", "more_steps_than_tokens"]
+CACHED = [f"fast_{rule}_cache{threshold}" for rule in ("prefix", "dual") for threshold in ("", "_threshold")]
+TRIED = {"llada": {*LLADA, *CACHED, "mask_in_prompt"}, "dream": {*DREAM, *CACHED, "origin", "fast_threshold_no_cache"}}
+
+
+@pytest.mark.parametrize("family", TRIED)
+def test_every_stored_run_is_tried_below(family: str) -> None:
+    runs, settings, _ = stored(family)
+    assert set(settings) == TRIED[family] == {name.partition(".")[0] for name in runs} - {"params"}
+
+
+@pytest.mark.parametrize("name", LLADA)
 def test_llada(name: str) -> None:
     runs, settings, model = stored("llada")
     setting = settings[name]
@@ -64,10 +79,32 @@ def test_llada(name: str) -> None:
     agree(replay(network, runs, name, setting["gen_length"], decoder=decoder, window=remask.Blocks(setting["block_length"])), runs, name)
 
 
+def test_llada_with_a_mask_in_the_prompt() -> None:
+    """It competes for the budget of every block, so the published loop leaves a mask at its end; ours goes on until none is left."""
+    runs, settings, model = stored("llada")
+    setting, name = settings["mask_in_prompt"], "mask_in_prompt"
+    decoder = remask.LowConfidence(steps=setting["steps"], literal_blocks=setting["block_length"], mask_candidates=True)
+    canvas = remask.Canvas.from_prompts(torch.tensor(runs[f"{name}.prompt"]), max_new_tokens=setting["gen_length"], mask_id=model.mask_id)
+    canvases = [canvas.tokens, *(seen.canvas.tokens for seen in remask.denoise(model, canvas, decoder=decoder))]
+    assert torch.equal(torch.stack(canvases[: setting["steps"]]), torch.tensor(runs[f"{name}.trace"]))
+    assert torch.equal(canvases[setting["steps"]], torch.tensor(runs[f"{name}.output"]))
+    assert (canvases[setting["steps"]] == model.mask_id).sum() == 1
+    assert not (canvases[-1] == model.mask_id).any()
+    assert len(canvases) == setting["steps"] + 2
+
+
+@pytest.mark.parametrize("name", ["full", "few_steps", "semi_ar", "semi_ar_uneven", "batch_left_pad"])
+def test_without_masks_in_the_prompt_the_literal_loop_is_the_same_as_blocks(name: str) -> None:
+    runs, settings, model = stored("llada")
+    setting = settings[name]
+    decoder = remask.LowConfidence(steps=setting["steps"], literal_blocks=setting["block_length"], mask_candidates=True)
+    agree(replay(model, runs, name, setting["gen_length"], decoder=decoder), runs, name)
+
+
 ALGORITHMS = {"entropy": remask.Entropy, "maskgit_plus": remask.MaskgitPlus, "topk_margin": remask.TopKMargin}
 
 
-@pytest.mark.parametrize("name", ["entropy", "entropy_few", "entropy_top_p", "maskgit_plus", "maskgit_plus_top_k", "topk_margin", "batch_left_pad", "more_steps_than_tokens"])
+@pytest.mark.parametrize("name", DREAM)
 def test_dream(name: str) -> None:
     runs, settings, model = stored("dream")
     setting = settings[name]

@@ -61,9 +61,27 @@ def test_loss_equals_the_reference(forward, model):
     torch.testing.assert_close(loss, forward["loss_per_token"], atol=1e-3, rtol=1e-4)
 
 
+def race(probabilities: torch.Tensor, now: torch.Tensor, later: torch.Tensor, mask_id: int, uniform: torch.Tensor) -> torch.Tensor:
+    """The published draw: one float32 Gumbel race over tokens, by their share of the step, and the mask, by what stays."""
+    weights = probabilities * (now - later)
+    weights[..., mask_id] = later
+    return (weights / (1e-10 - (uniform + 1e-10).log())).argmax(-1)
+
+
+@pytest.mark.parametrize("name", ["update_ddpm", "update_ddpm_cache"])
+def test_one_step_equals_the_reference(name, forward, model):
+    times = torch.stack([forward["update_t"], forward["update_t"] - forward["update_dt"]])
+    now, later = times if name == "update_ddpm_cache" else 1 - torch.exp(-log_linear_noise(times)[0])
+    probabilities = subs_log_probs(model.logits(forward["input_ids"]), forward["input_ids"], model.mask_id).exp()
+    drawn = race(probabilities, now, later, model.mask_id, forward["update_uniform"])
+    masked = forward["input_ids"] == model.mask_id
+    assert torch.equal(torch.where(masked, drawn, forward["input_ids"]), forward[name])
+    assert 0 < (drawn != model.mask_id)[masked].sum() < masked.sum()
+
+
 @dataclass(frozen=True)
 class Published(Ancestral):
-    """The published draw: one float32 Gumbel race over tokens and the mask. uniforms: (B, L, V) a step."""
+    """The sampler of the published code. uniforms: (B, L, V) a step."""
 
     cached: bool = False
     uniforms: list[torch.Tensor] = field(default_factory=list)
@@ -75,11 +93,8 @@ class Published(Ancestral):
             return Edit(view.eligible, logits.argmax(-1)), state + 1
         grid = torch.linspace(1, 1e-5, self.steps + 1)
         chance = grid if self.cached else 1 - torch.exp(-log_linear_noise(grid)[0])
-        weights = logits.softmax(-1) * (chance[made] - chance[made + 1])
-        mask = int(view.canvas.mask_id)
-        weights[..., mask] = chance[made + 1]
-        drawn = (weights / (1e-10 - (self.uniforms[made] + 1e-10).log())).argmax(-1)
-        return Edit(view.eligible & (drawn != mask), drawn), state + 1
+        drawn = race(logits.softmax(-1), chance[made], chance[made + 1], view.canvas.mask_id, self.uniforms[made])
+        return Edit(view.eligible & (drawn != view.canvas.mask_id), drawn), state + 1
 
 
 @pytest.mark.parametrize("name", ["ddpm", "ddpm_cache", "ddpm_more_steps"])
@@ -87,9 +102,12 @@ def test_sampling_equals_the_reference(name, model):
     with np.load(ORACLE / "generate.npz") as arrays:
         setting = json.loads(str(arrays["params"]))[name]
         trace, output, checksum = (arrays[f"{name}.{what}"] for what in ("trace", "output", "uniform_checksum"))
+        recorded = arrays["ddpm.uniform"]
     generator = torch.Generator().manual_seed(setting["torch_manual_seed"])
     uniforms = [torch.rand(1, setting["length"], model.vocab_size, generator=generator) for _ in range(setting["steps"])]
     np.testing.assert_allclose([float(u.double().sum()) for u in uniforms], checksum)
+    if name == "ddpm":
+        assert np.array_equal(torch.stack(uniforms).numpy(), recorded)
     cached = name == "ddpm_cache"
     canvas = remask.Canvas.from_prompts([[]], max_new_tokens=setting["length"], mask_id=model.mask_id)
     given = []

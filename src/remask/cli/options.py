@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16; empty: the
 DecoderSpec = Annotated[str, typer.Option("--decoder", help="e.g. low_confidence, threshold:tau=0.9, factor:f=1; `remask models` lists them.")]
 WindowSpec = Annotated[str, typer.Option("--window", help="whole, or blocks:32.")]
 ReuseSpec = Annotated[str, typer.Option("--reuse", help="e.g. fresh, dual, surelock:eps=5e-4; `remask models` lists them.")]
+Trace = Annotated[Path | None, typer.Option("--trace", help="Write what every step did, as JSON lines; `remask trace` shows it.")]
 Seed = Annotated[int, typer.Option(help="Item or row i uses seed + i.")]
 
 

@@ -21,6 +21,7 @@ from remask.decoders.saber import Saber
 from remask.decoders.slow_fast import SlowFast
 from remask.decoders.starr import STaRR
 from remask.decoders.threshold import Factor, Threshold
+from remask.decoders.wino import WINO
 
 DECODERS: dict[str, type[Decoder]] = {
     "low_confidence": LowConfidence,
@@ -50,9 +51,10 @@ DECODERS: dict[str, type[Decoder]] = {
     "core": CoRe,
     "p2": P2,
     "remdm": ReMDM,
+    "wino": WINO,
 }
 
 __all__ = [
-    "DECODERS", "DUS", "P2", "PC", "Ancestral", "CoRe", "Credit", "Decoder", "Entropy", "EntropyBound", "Factor", "FirstHitting", "Halton", "Hierarchy", "JointThreshold", "Klass",
-    "LocalLeap", "LowConfidence", "MaskgitPlus", "Origin", "Prophet", "Random", "ReMDM", "STaRR", "Saber", "SlowFast", "Spaced", "Threshold", "TopKMargin", "View",
+    "DECODERS", "DUS", "P2", "PC", "WINO", "Ancestral", "CoRe", "Credit", "Decoder", "Entropy", "EntropyBound", "Factor", "FirstHitting", "Halton", "Hierarchy", "JointThreshold",
+    "Klass", "LocalLeap", "LowConfidence", "MaskgitPlus", "Origin", "Prophet", "Random", "ReMDM", "STaRR", "Saber", "SlowFast", "Spaced", "Threshold", "TopKMargin", "View",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import MDLM, Paper
 from remask.decoders.base import Decoder, View
 from remask.errors import RemaskError
 from remask.randomness import TRANSFER
@@ -21,8 +22,10 @@ class Ancestral(Decoder):
     What is left after the last step takes the arg max in one more forward ("noise removal").
     """
 
+    everywhere: ClassVar[bool] = False
     steps: int = 128
     draws: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (MDLM,)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -37,5 +40,5 @@ class Ancestral(Decoder):
         t = 1 - state.double() * width
         last = (state >= self.steps)[:, None]
         write = view.eligible & (last | (view.uniforms(TRANSFER) < (width / t)[:, None]))
-        tokens = torch.where(last, view.prediction.shaped.logits.argmax(-1), view.prediction.candidates)
+        tokens = torch.where(last, view.prediction.shaped.token, view.prediction.candidates)
         return Edit(write, tokens), state + 1

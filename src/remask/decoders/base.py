@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.prediction import Prediction
 from remask.randomness import Uniforms
 
@@ -43,12 +44,30 @@ class View:
 
 
 class Decoder(Protocol):
-    """`draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity)."""
+    """`papers`: what to cite. `draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity).
 
+
+    `revises`: a token that it wrote may change again, so nothing is settled before the row is done.
+    `rescores`: written tokens are judged by what the model believes of them now, so that a reuse rule may not serve an older belief: the loop then
+    computes the written positions of the open block at every pass.
+    `everywhere`: False promises that scores and candidates are read at eligible positions only; the head may then compute no others.
+    """
+
+    papers: ClassVar[tuple[Paper, ...]] = ()
     draws: ClassVar[bool] = False
+    revises: ClassVar[bool] = False
+    rescores: ClassVar[bool] = False
+    everywhere: ClassVar[bool] = True
     mask_candidates: bool = False
 
     def init(self, canvas: Canvas) -> State: ...
+
+    def shadows(self, canvas: Canvas, span: Tensor, state: State) -> Tensor | None:
+        """(B, L) bool: places whose leave-one-out belief the coming pass shall give (`view.prediction.left_out`); None: none.
+
+        span: (B, L) bool, the open block.
+        """
+        return None
 
     def step(self, view: View, state: State) -> tuple[Edit, State]: ...
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
-from remask.decoders.low_confidence import write_best
+from remask.decoders.pace import write_best
+from remask.decoders.scores import support
 from remask.decoders.select import top
 from remask.errors import RemaskError
 from remask.schedules import BlockClock, check_steps
+
+PAPER = Paper("CORE: Context-Robust Remasking for Diffusion Language Models", "2602.04096", 2026, "Kevin Zhai and Sabbir Mollah and Zhenyi Wang and Mubarak Shah")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +38,20 @@ class Review:
 class CoRe(Decoder):
     """Low confidence order; after every `every` steps, `reviews` times in all, the `suspects` smallest margins among written tokens are masked jointly.
 
+    A token's margin is its probability less that of its strongest rival: below 0 where the model would write another one.
     The next pass is the review: all but the `remask` tokens that lost most log probability return, and nothing else is written.
     Set sizes and schedule are ours: the public text does not give them.
     """
 
+    revises: ClassVar[bool] = True
     steps: int | None = None
     every: int = 16
     reviews: int = 8
     suspects: int = 8
     remask: int = 1
     mask_candidates: bool = False
+    rescores: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -66,12 +75,13 @@ class CoRe(Decoder):
         made = state.made + ~reviewing
         left = (view.canvas.masked & ~write).any(1)
         due = ~reviewing & left & (made % self.every == 0) & (made <= self.every * self.reviews)
-        suspects = top(-belief.margin, view.filled, self.suspects) & due[:, None]
+        sure = support(view)
+        rival = torch.where(belief.logits.argmax(-1) == view.canvas.tokens, belief.top_two[..., -1], belief.confidence)
+        suspects = top(rival - sure, view.filled, self.suspects) & due[:, None]
         held = torch.where(suspects, view.canvas.tokens, state.held)
-        support = belief.probabilities.gather(-1, view.canvas.tokens[..., None])[..., 0]
         clock = BlockClock(*(torch.where(reviewing, old, new) for old, new in zip(fields(state.clock), fields(clock), strict=True)))
         edit = Edit(write | back, torch.where(back, state.held, view.prediction.candidates), suspects)
-        return edit, Review(clock, made, held, torch.where(suspects, support, state.support), suspects)
+        return edit, Review(clock, made, held, torch.where(suspects, sure, state.support), suspects)
 
 
 def fields(clock: BlockClock) -> tuple[Tensor, ...]:

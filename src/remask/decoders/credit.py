@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import longest_prefix
 from remask.errors import RemaskError
+
+PAPER = Paper(
+    "CreditDecoding: Accelerating Parallel Decoding in Diffusion Large Language Models with Trace Credits", "2510.06133", 2025,
+    "Kangyu Wang and Zhiyun Jiang and Haibo Feng and Weijia Zhao and Lin Liu and Jianguo Li and Zhenzhong Lan and Weiyao Lin",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +42,7 @@ class Credit(Decoder):
     tau: float = 0.9
     reset: bool = True
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if not (self.alpha >= 0 and 0 <= self.beta <= 1):

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import DREAM, Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.scores import ConfidenceName, check_score, confidence
 from remask.decoders.select import top
 from remask.errors import RemaskError
 from remask.randomness import ORDER, TRANSFER
 from remask.schedules import BlockClock, check_steps, falling_share, time_at
+
+MARGIN = Paper(
+    "Train for the Worst, Plan for the Best: Understanding Token Ordering in Masked Diffusions",
+    "2502.06768",
+    2025,
+    "Jaeyeon Kim and Kulin Shah and Vasilis Kontonis and Sham Kakade and Sitan Chen",
+)
 
 
 @dataclass(frozen=True)
@@ -23,9 +32,11 @@ class Ranked(Decoder):
     alg_temp: 0 writes the best; above 0 draws positions without replacement from softmax(score / alg_temp).
     """
 
+    everywhere: ClassVar[bool] = False
     steps: int | None = None
     alg_temp: float = 0.0
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (DREAM,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -67,6 +78,8 @@ class MaskgitPlus(Ranked):
 class TopKMargin(Ranked):
     """Rank by the difference of the two largest probabilities (`topk_margin`; arXiv 2502.06768)."""
 
+    papers: ClassVar[tuple[Paper, ...]] = (DREAM, MARGIN)
+
     def score(self, view: View) -> Tensor:
         return view.prediction.shaped.margin
 
@@ -83,8 +96,10 @@ class Entropy(Ranked):
 class Origin(Decoder):
     """Each masked position is written with probability 1 - s/t, all at the last step (`origin`)."""
 
+    everywhere: ClassVar[bool] = False
     steps: int | None = None
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (DREAM,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import top
 from remask.errors import RemaskError
+
+PAPER = Paper("Plan for Speed: Dilated Scheduling for Masked Diffusion Language Models", "2506.19037", 2025, "Omer Luxembourg and Haim Permuter and Eliya Nachmani")
 
 
 def groups(length: Tensor, width: int, base: int, skip: int, merge: bool) -> Tensor:
@@ -62,6 +66,7 @@ class DUS(Decoder):
     threshold: float = 0.0
     merge_small_last: bool = False
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.base < 2:
@@ -101,6 +106,7 @@ class Spaced(Decoder):
     """
 
     inner: Decoder
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
     g0: int = 8
     min_gap: int = 2
 
@@ -113,6 +119,14 @@ class Spaced(Decoder):
         return self.inner.draws
 
     @property
+    def revises(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.revises
+
+    @property
+    def rescores(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.rescores
+
+    @property
     def mask_candidates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.inner.mask_candidates
 
@@ -121,6 +135,9 @@ class Spaced(Decoder):
 
     def pending(self, state: object) -> Tensor | None:
         return self.inner.pending(state)
+
+    def shadows(self, canvas: Canvas, span: Tensor, state: object) -> Tensor | None:
+        return self.inner.shadows(canvas, span, state)
 
     def step(self, view: View, state: object) -> tuple[Edit, object]:
         edit, state = self.inner.step(view, state)

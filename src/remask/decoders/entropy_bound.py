@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import longest_prefix
 from remask.errors import RemaskError
+
+PAPER = Paper(
+    "Accelerated Sampling from Masked Diffusion Models via Entropy Bounded Unmasking",
+    "2505.24857",
+    2025,
+    "Heli Ben-Hamu and Itai Gat and Daniel Severo and Niklas Nolte and Brian Karrer",
+)
 
 
 @dataclass(frozen=True)
@@ -20,8 +29,10 @@ class EntropyBound(Decoder):
     That sum bounds the information lost by drawing the prefix from its marginals.
     """
 
+    everywhere: ClassVar[bool] = False
     gamma: float = 0.1
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if not self.gamma >= 0:

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
-from remask.decoders.low_confidence import write_best
+from remask.decoders.pace import write_best
 from remask.errors import RemaskError
 from remask.schedules import BlockClock, check_steps
+
+UNCODE = Paper(
+    "PC-Sampler: Position-Aware Calibration of Decoding Bias in Masked Diffusion Models",
+    "2508.13021",
+    2025,
+    "Pengcheng Huang and Shuhao Liu and Zhenghao Liu and Yukun Yan and Shuo Wang and Zulong Chen and Tong Xiao",
+)
+
+HALTON = Paper(
+    "Halton Scheduler For Masked Generative Image Transformer", "2503.17076", 2025, "Victor Besnier and Mickael Chen and David Hurych and Eduardo Valle and Matthieu Cord"
+)
 
 
 def places(canvas: Canvas) -> Tensor:
@@ -24,28 +40,53 @@ def places(canvas: Canvas) -> Tensor:
 class PC(Decoder):
     """Score exp(-lam * place) * min(-p(x) log background(x), alpha), the place counted from the first unknown position.
 
-    lam: 0 for Sudoku, 0.5 for Countdown in the paper. The background law of tokens is uniform here, which makes its
-    logarithm one factor for all; with lam = 0 the order is then that of confidence.
+    lam: 0 for Sudoku, 0.5 for Countdown in the paper.  background: a JSON file with one count per token id, whose shares are the background law;
+    a token that was never counted scores alpha. Without a file the law is uniform, its logarithm one factor for all: with lam = 0 the order is that of confidence.
     """
 
     lam: float = 0.25
     alpha: float = 10.0
+    background: str | None = None
     steps: int | None = None
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (UNCODE,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
         if not (self.lam >= 0 and self.alpha > 0):
             raise RemaskError(f"lam={self.lam}, alpha={self.alpha}: lam must be 0 or more, alpha more than 0")
+        if self.background is not None:
+            surprises(self.background)
 
     def init(self, canvas: Canvas) -> BlockClock:
         return BlockClock.start(canvas, self.steps)
 
     def step(self, view: View, state: BlockClock) -> tuple[Edit, BlockClock]:
         belief = view.prediction.raw
-        surprise = torch.log(torch.tensor(belief.logits.shape[-1] - 1.0))
-        value = (belief.confidence.double() * surprise).clamp(max=self.alpha).log() - self.lam * places(view.canvas)
+        value = (belief.confidence.double() * self.surprise(belief.logits)).clamp(max=self.alpha).log() - self.lam * places(view.canvas)
         return write_best(view, value, state, self.steps)
+
+    def surprise(self, logits: Tensor) -> Tensor:
+        """-log background of the likeliest token of (B, L, V) logits, float64: (B, L), or () where the law is uniform."""
+        if self.background is None:
+            return torch.log(torch.full((), logits.shape[-1] - 1.0, dtype=torch.float64, device=logits.device))
+        table = surprises(self.background)
+        if len(table) < logits.shape[-1] - 1:
+            raise RemaskError(f"{self.background} counts {len(table)} tokens and the model has {logits.shape[-1]}; make it with the model's tokenizer")
+        likeliest = logits.argmax(-1)
+        return table.to(logits.device)[likeliest.clamp(max=len(table) - 1)]
+
+
+@lru_cache(maxsize=8)
+def surprises(path: str) -> Tensor:
+    """(V,) float64: minus the logarithms of the shares of the counts in a JSON file."""
+    try:
+        counts = torch.tensor(json.loads(Path(path).read_text(encoding="utf-8")), dtype=torch.float64)
+    except (OSError, ValueError, TypeError) as error:
+        raise RemaskError(f"cannot read {path} ({str(error).splitlines()[0]}); background is a JSON file with a list of counts, one per token id") from None
+    if counts.dim() != 1 or not bool((counts >= 0).all()) or not float(counts.sum()) > 0:
+        raise RemaskError(f"{path} holds no list of counts; background is a JSON file with a list of numbers from 0, one per token id")
+    return -(counts / counts.sum()).log()
 
 
 @dataclass(frozen=True)
@@ -55,6 +96,7 @@ class Halton(Decoder):
     base: int = 2
     steps: int | None = None
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (HALTON,)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import longest_prefix
 from remask.errors import RemaskError
+
+PAPER = Paper("KLASS: KL-Guided Fast Inference in Masked Diffusion Models", "2511.05664", 2025)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,7 @@ class Klass(Decoder):
     eps: float = 0.01
     history: int = 2
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.history < 1:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch.nn import functional
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import top
 from remask.errors import RemaskError
+
+PAPER = Paper(
+    "Accelerating Diffusion LLM Inference via Local Determinism Propagation", "2510.07081", 2025,
+    "Fanheng Kong and Jingyuan Zhang and Yahui Liu and Zirui Wu and Yu Tian and Guorui Zhou and others",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class LocalLeap(Decoder):
     near: float = 0.75
     radius: int = 4
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.radius < 0:

@@ -8,10 +8,17 @@ from typing import ClassVar
 import torch
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
+from remask.decoders.scores import support
 from remask.decoders.select import top
 from remask.errors import RemaskError
 from remask.schedules import BlockClock
+
+PAPER = Paper(
+    "Path Planning for Masked Diffusion Model Sampling", "2502.03540", 2025,
+    "Fred Zhangzhi Peng and Zachary Bezemek and Sawan Patel and Jarrid Rector-Brooks and Sherwood Yao and Avishek Joey Bose and Alexander Tong and Pranam Chatterjee",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,10 +28,13 @@ class P2(Decoder):
     Masks score log p(draw), written tokens eta log p(token); eta = 0 never masks again, above 1 masks more.
     """
 
+    revises: ClassVar[bool] = True
     steps: int = 32
     eta: float = 1.0
     draws: ClassVar[bool] = True
     mask_candidates: bool = False
+    rescores: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -38,8 +48,7 @@ class P2(Decoder):
     def step(self, view: View, state: BlockClock) -> tuple[Edit, BlockClock]:
         clock = state.enter(view.canvas, view.eligible)
         belief = view.prediction.raw
-        held = belief.probabilities.gather(-1, view.canvas.tokens[..., None])[..., 0]
-        score = torch.where(view.eligible, belief.sampled_confidence.log(), self.eta * held.log())
+        score = torch.where(view.eligible, belief.sampled_confidence.log(), self.eta * support(view).log())
         open_ = view.eligible | view.filled
         total, done = open_.sum(1), clock.done + 1
         keep = total - (total * (clock.steps - done).clamp(min=0)).div(clock.steps.clamp(min=1), rounding_mode="floor")

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.errors import RemaskError
 from remask.randomness import ORDER, TRANSFER
+
+PAPER = Paper("Remasking Discrete Diffusion Models with Inference-Time Scaling", "2503.00307", 2025, "Guanghan Wang and Yair Schiff and Subham Sekhar Sahoo and Volodymyr Kuleshov")
 
 Strategy = Literal["cap", "rescale", "conf", "loop", "switch"]
 END = 1e-5
@@ -34,6 +37,7 @@ class ReMDM(Decoder):
     `t_switch`; loop, MDLM to `alpha_on`, then as many masked as written from `t_on` to `t_off`, then MDLM to the end.
     """
 
+    revises: ClassVar[bool] = True
     steps: int = 128
     strategy: Strategy = "cap"
     eta: float = 0.04
@@ -42,6 +46,7 @@ class ReMDM(Decoder):
     t_off: float = 0.05
     alpha_on: float = 0.9
     draws: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -92,6 +97,6 @@ class ReMDM(Decoder):
         chance = (there - (1 - sigma) * here) / (1 - here)
         write = view.eligible & (last | (view.uniforms(TRANSFER) < chance))
         again = view.filled & ~last & (view.uniforms(ORDER) < sigma)
-        tokens = torch.where(last, view.prediction.shaped.logits.argmax(-1), view.prediction.candidates)
+        tokens = torch.where(last, view.prediction.shaped.token, view.prediction.candidates)
         psi = torch.where(write, view.prediction.shaped.sampled_confidence.double(), state.psi).masked_fill(again, float("inf"))
         return Edit(write, tokens, again), Memory(state.made + 1, psi)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
+from remask.decoders.scores import support
 from remask.decoders.select import longest_prefix, top
 from remask.errors import RemaskError
+
+PAPER = Paper(
+    "Saber: An Efficient Sampling with Adaptive Acceleration and Backtracking Enhanced Remasking for Diffusion Language Model", "2510.18165", 2025,
+    "Yihong Dong and Zhaoyu Ma and Xue Jiang and Zhiyuan Fan and Jiaru Qian and Yongmin Li and Jianha Xiao and Zhi Jin and "
+    "Rongyu Cao and Binhua Li and Fei Huang and Yongbin Li and Ge Li",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +39,11 @@ class Saber(Decoder):
     probability fell most since the step before. So every step makes progress.
     """
 
+    revises: ClassVar[bool] = True
     least: int = 2
     mask_candidates: bool = False
+    rescores: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.least < 1:
@@ -46,7 +58,7 @@ class Saber(Decoder):
         tau = torch.where(state.count > 0, state.total / state.count.clamp(min=1), 1.0)[:, None]
         write = longest_prefix(belief.confidence, view.eligible, lambda falling: falling > tau, at_least=self.least)
         written = write.sum(1)
-        held = belief.probabilities.gather(-1, view.canvas.tokens[..., None])[..., 0]
+        held = support(view)
         fell = state.last - held
         allowed = torch.maximum(written.new_tensor(self.least // 2), -(-written // 8)).minimum(written - 1)
         again = top(fell, view.filled & (fell > 0), allowed)

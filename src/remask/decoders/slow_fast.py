@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
+from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import longest_prefix
 from remask.errors import RemaskError
+
+PAPER = Paper(
+    "Accelerating Diffusion Large Language Models with SlowFast Sampling: The Three Golden Principles", "2506.10848", 2025,
+    "Qingyan Wei and Yaojie Zhang and Zhiyuan Liu and Puyu Zeng and Yuxuan Wang and Biqing Qi and Dongrui Liu and Linfeng Zhang",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +34,11 @@ class Cycle:
 
 @dataclass(frozen=True)
 class SlowFast(Decoder):
-    """Slow: write what reaches `tau`, at least the best, until the horizon has settled or `slow_steps` have passed.
+    """Slow: write the best token, and what reaches `slow_tau`, until the horizon has settled or `slow_steps` have passed.
 
     The horizon is the farthest eligible position with confidence of at least `reach`; it has settled when the standard
-    deviation of its last `history` values is below `spread`. Fast: the same rule, only up to that horizon, until it is full.
-    Defaults are the code's; the paper prints slow_steps=8, reach=0.1, tau=0.85. slow_tau=2 is the code's one token a slow step.
+    deviation of its last `history` values is below `spread`. Fast: what reaches `tau`, at least the best, up to that horizon, until it is full.
+    Defaults are the code's; the paper prints slow_steps=8, reach=0.1, tau=0.85. No confidence reaches 2: one token a slow step, as published.
     """
 
     tau: float = 0.9
@@ -39,8 +46,9 @@ class SlowFast(Decoder):
     slow_steps: int = 6
     history: int = 2
     spread: float = 1.0
-    slow_tau: float | None = None
+    slow_tau: float = 2.0
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if self.slow_steps < 0:
@@ -68,9 +76,7 @@ class SlowFast(Decoder):
         slow = state.slow + 1
         settled = (edges.std(1, correction=0) < self.spread) | (slow > self.slow_steps)
         end = torch.where(fast, state.end, torch.where(settled, edge, -1))
-        tau = torch.full_like(confidence[:, :1], self.tau)
-        if self.slow_tau is not None:
-            tau = torch.where(fast[:, None], tau, self.slow_tau)
+        tau = torch.where(fast, self.tau, self.slow_tau)[:, None]
         write = longest_prefix(confidence, eligible, lambda falling: falling >= tau)
         edges = torch.where(fast[:, None], held, edges).unbind(1)
         return Edit(write, view.prediction.candidates), Cycle(edges, torch.where(fast | settled, 0, slow), end)

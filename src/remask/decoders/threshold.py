@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from remask.canvas import Canvas, Edit
+from remask.citation import FAST_DLLM, Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.scores import ConfidenceName, check_score, confidence
 from remask.decoders.select import longest_prefix
@@ -20,11 +22,13 @@ class Threshold(Decoder):
     at_most: the most positions a step writes, best first (Fast-dLLM's Dream loop: masks // steps); None has no limit.
     """
 
+    everywhere: ClassVar[bool] = False
     tau: float = 0.9
     strict: bool = False
     at_most: int | None = None
     score: ConfidenceName = "max"
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
         check_score(self.score)
@@ -47,9 +51,11 @@ class Threshold(Decoder):
 class Factor(Decoder):
     """Write the longest prefix of the ranking with (n + 1)(1 - confidence of the n-th) < f, at least the best."""
 
+    everywhere: ClassVar[bool] = False
     f: float = 1.0
     score: ConfidenceName = "max"
     mask_candidates: bool = False
+    papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
         check_score(self.score)

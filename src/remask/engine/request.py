@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ from remask.errors import RemaskError
 from remask.reuse.base import Reuse
 from remask.reuse.fresh import Fresh
 from remask.shapers import Shaper
+from remask.trace.record import Event
 from remask.windows import Whole, Window
 
 Reason = Literal["stop", "length", "cancelled", "deadline", "budget", "error"]
@@ -34,6 +35,7 @@ class Request:
 
     max_forwards: the row ends with what it has after so many network evaluations.  deadline: the same after so many seconds since it
     was submitted.  updates: False keeps only the last one.  confidence: updates carry the largest probability of every position.
+    record: updates carry an event as a trace has it, with drafts, the run of which is called `run`.
     """
 
     prompt_ids: Sequence[int]
@@ -48,6 +50,8 @@ class Request:
     deadline: float | None = None
     updates: bool = True
     confidence: bool = False
+    record: bool = False
+    run: str = "0"
 
     @property
     def plan(self) -> Plan:
@@ -59,7 +63,8 @@ class Request:
 class Update:
     """What a step did to one row, on the CPU. tokens: (L,) int64, prompt and canvas.  given, masked, written, remasked: (L,) bool.
 
-    confidence: (L,) float, if asked for.  start, stop: the positions that were asked for, past the prompt.  forwards, positions: so far.
+    confidence: (L,) float, if asked for.  event: of the step that made it, if asked for.
+    start, stop: the positions that were asked for, past the prompt.  forwards, positions: so far.
     The last one of a row is `done` and has a reason; with reason "error", `error` says what went wrong.
     """
 
@@ -73,6 +78,7 @@ class Update:
     forwards: int
     positions: int
     confidence: Tensor | None = None
+    event: Event | None = None
     done: bool = False
     reason: Reason | None = None
     error: Exception | None = None
@@ -98,6 +104,7 @@ class Ticket:
         self._last: Update | None = None
         self._unread: deque[Update] = deque()
         self._changed = threading.Condition()
+        self._listener: Callable[[], object] | None = None
 
     @property
     def done(self) -> bool:
@@ -132,6 +139,21 @@ class Ticket:
                 update = self._unread.popleft()
             yield update
 
+    def listen(self, listener: Callable[[], object]) -> None:
+        """Call this after every update, in the engine's thread, and now if there is one: for readers that cannot wait in a thread, as an event loop."""
+        with self._changed:
+            self._listener = listener
+            missed = bool(self._unread)
+        if missed:
+            listener()
+
+    def take(self) -> list[Update]:
+        """Every update not read yet, without waiting."""
+        with self._changed:
+            taken = list(self._unread)
+            self._unread.clear()
+        return taken
+
     def put(self, update: Update) -> None:
         """Called by the engine."""
         with self._changed:
@@ -140,3 +162,6 @@ class Ticket:
                 self.finished = time.monotonic()
             self._unread.append(update)
             self._changed.notify_all()
+            listener = self._listener
+        if listener is not None:
+            listener()

@@ -10,6 +10,7 @@ from remask.canvas import Canvas
 from remask.denoise import Step
 from remask.engine.cohort import Group
 from remask.engine.request import Reason, Ticket, Update
+from remask.trace.record import Event, event
 
 
 class Row:
@@ -45,6 +46,10 @@ class Row:
         tokens, given, masked = canvas.tokens[0, cut], canvas.given[0, cut], canvas.masked[0, cut]
         return Update(tokens, given, masked, written[cut], remasked[cut], self.start, self.stop, forwards, positions, sure)
 
+    def happened(self, before: Group, made: Step, place: int) -> Event:
+        """What a step did to this row, as a trace has it."""
+        return event(before.state.canvas, made, place, self.ticket.request.run, int(before.state.step[place]))
+
     def end(self, reason: Reason, canvas: Canvas | None = None, forwards: int = 0, positions: int = 0, error: Exception | None = None) -> None:
         """Tell that it ends as it stands: canvas (1, L), or as it began."""
         canvas = self.canvas if canvas is None else canvas
@@ -73,7 +78,8 @@ def tell(before: Group, after: Group, made: Step, eos_ids: tuple[int, ...]) -> l
         if row.ticket.request.updates or reason:
             sure = None if confidence is None else confidence[place]
             update = row.update(canvas.rows(slice(place, place + 1)), written[place], remasked[place], sure, forwards[place], positions[place])
-            row.ticket.put(replace(update, done=reason is not None, reason=reason))
+            happened = row.happened(before, made, place) if row.ticket.request.record else None
+            row.ticket.put(replace(update, event=happened, done=reason is not None, reason=reason))
         ends.append(reason is not None)
     return ends
 

@@ -1,1 +1,3 @@
-"""Measuring decoders: tasks with exact answers, and the harness that runs them."""
+"""Measuring decoders: tasks with exact answers, the harness, intervals, frontiers."""
+
+from remask.evaluation import tasks as tasks

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from remask.denoise import Step
 from remask.errors import RemaskError
 from remask.evaluation.intervals import wilson
 from remask.evaluation.tasks.base import Item
 from remask.generate import generate
 
+Through = Callable[[Sequence[int], Iterator[Step]], Iterator[Step]]
+
 
 def evaluate(
-    model: Any, items: Sequence[Item], *, max_new_tokens: int, batch: int = 16, seed: int = 0, out: Path | None = None, report: Callable[[int], None] | None = None, **parts: Any
+    model: Any,
+    items: Sequence[Item],
+    *,
+    max_new_tokens: int,
+    batch: int = 16,
+    seed: int = 0,
+    out: Path | None = None,
+    report: Callable[[int], None] | None = None,
+    through: Through | None = None,
+    **parts: Any,
 ) -> list[dict[str, Any]]:
-    """One record per item; item i has seed + i, whatever its batch. With `out`, records are appended as JSON lines after each batch, and those already there are kept."""
+    """One record per item; item i has seed + i, whatever its batch. With `out`, records are appended as JSON lines after each batch, and those already there are kept.
+
+    through: sees the numbers of a batch's items and its steps, and passes the steps on, as remask.trace.record.record does.
+    """
     if batch < 1:
         raise RemaskError(f"batch is {batch}; use 1 or more")
     done = read_records(out) if out is not None else {}
@@ -29,7 +45,17 @@ def evaluate(
     waiting = [index for index in range(len(items)) if index not in done]
     for start in range(0, len(waiting), batch):
         chosen = waiting[start : start + batch]
-        completions = generate(model, [items[index].prompt for index in chosen], max_new_tokens=max_new_tokens, seed=[seed + index for index in chosen], **parts)
+        seen = None if through is None else partial(through, chosen)
+        after = [items[index].after for index in chosen]
+        completions = generate(
+            model,
+            [items[index].prompt for index in chosen],
+            max_new_tokens=max_new_tokens,
+            seed=[seed + index for index in chosen],
+            after=after if any(after) else (),
+            through=seen,
+            **parts,
+        )
         for index, completion in zip(chosen, completions, strict=True):
             item, stats = items[index], completion.stats
             costs = {"forwards": stats.forwards, "positions": stats.positions, "generated": stats.generated, "seconds": stats.seconds, "batch": len(chosen)}

@@ -51,12 +51,12 @@ def placed(tokens: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return positions(real), real
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, real: Tensor | None) -> Tensor:
-    """M queries over L keys: query (B, H, M, E), key and value (B, K, L, E) with K dividing H, real (B, L) or None for all.
+def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
+    """M queries over L keys: query (B, H, M, E), key and value (B, K, L, E) with K dividing H.
 
-    Returns (B, M, H * E).
+    seen: the keys that are read, (B, L), or (B, M, L) for each query, or None for all.  Returns (B, M, H * E).
     """
-    mask = None if real is None else real[:, None, None, :]
+    mask = None if seen is None else seen.view(seen.shape[0], 1, -1, seen.shape[-1])
     mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=query.shape[1] != key.shape[1])
     return mixed.transpose(1, 2).flatten(2)
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from remask.canvas import Canvas
 from remask.errors import RemaskError
-from remask.models.store import Chosen, Memory, Store
+from remask.models.shadow import Shadow
+from remask.models.store import Chosen, Memory, Store, aligned
 
 
 class Denoiser(Protocol):
@@ -31,6 +32,8 @@ class Denoiser(Protocol):
 
         With `chosen` (B, M): those of the chosen positions, (B, M, D), the one at i predicting i + shift, over the keys and values of
         `store` at the others; returned with the store for the next pass. The first such pass has no store and chooses every position.
+
+        A canvas with shadows adds (B, S, D) behind them: the leave-one-out states of its S = most shadows of a row (remask.models.shadow).
         """
         ...
 
@@ -80,10 +83,16 @@ class Network(nn.Module):
 
     def forward(self, canvas: Canvas, chosen: Chosen | None = None, store: Store | None = None) -> tuple[Tensor, Store | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """See Denoiser.forward."""
-        if chosen is None:
+        shadow = None if canvas.shadows is None else Shadow.of(canvas, self.shift)
+        if chosen is None and shadow is None:
             return self.hidden(canvas.tokens, canvas.real), None
-        memory = Memory(chosen, store)
-        return self.hidden(canvas.tokens, canvas.real, memory=memory), memory.store
+        memory = Memory(chosen or Chosen(), store, shadow=shadow, keeps=chosen is not None)
+        hidden = self.hidden(canvas.tokens, canvas.real, memory=memory)
+        if shadow is not None:  # of a pair only the row that predicts
+            own = hidden.shape[1] - shadow.extra
+            whole = hidden[:, :own] if chosen is not None else aligned(hidden[:, :own], self.shift)
+            hidden = torch.cat([whole, hidden[:, own : own + shadow.count]], 1)
+        return hidden, None if chosen is None else memory.store
 
     @torch.inference_mode()
     def logits(self, tokens: Tensor, attention_mask: Tensor | None = None, sigma: Tensor | None = None) -> Tensor:

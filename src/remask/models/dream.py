@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from remask.errors import RemaskError
+from remask.citation import DREAM, Paper
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network
-from remask.models.store import Memory
+from remask.models.config import end_ids, mask_id, multiple, number, refuse, require, whole
+from remask.models.store import Memory, aligned
 
 
 class Attention(nn.Module):
@@ -30,9 +30,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor], real: Tensor | None, memory: Memory | None = None) -> Tensor:
         query = rotate(heads(self.q_proj(x), self.heads), *angles)
         key, value = rotate(heads(self.k_proj(x), self.key_heads), *angles), heads(self.v_proj(x), self.key_heads)
-        if memory is not None:
-            key, value = memory.exchange(key, value)
-        return self.o_proj(attend(query, key, value, real))
+        return self.o_proj(attend(query, key, value, real) if memory is None else memory.mix(query, key, value, real))
 
 
 class FeedForward(nn.Module):
@@ -67,23 +65,17 @@ class Dream(Network):
     """The hidden states are moved one place right, so that logits are aligned with the positions they predict."""
 
     shift = 1
+    papers: ClassVar[tuple[Paper, ...]] = (DREAM,)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        needed = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "rms_norm_eps", "rope_theta", "mask_token_id")
-        missing = [key for key in needed if config.get(key) is None]
-        if missing:
-            raise RemaskError(f"config.json has no {', '.join(missing)}; a Dream checkpoint needs them")
-        if config.get("rope_scaling") or config.get("use_sliding_window"):
-            raise RemaskError("config.json asks for rope_scaling or a sliding window, which Dream checkpoints don't have; set them to null and false")
-        config = {**config, "num_key_value_heads": config.get("num_key_value_heads") or config["num_attention_heads"]}
-        ends = config.get("eos_token_id")
+        config = _explicit(config)
         super().__init__(
-            mask_id=config["mask_token_id"],
-            eos_ids=() if ends is None else tuple(ends) if isinstance(ends, list) else (ends,),
-            max_length=config.get("max_position_embeddings"),
+            mask_id=mask_id(config, config["vocab_size"]),
+            eos_ids=end_ids(config, config["vocab_size"]),
+            max_length=config["max_position_embeddings"],
             vocab_size=config["vocab_size"],
         )
-        self.theta, self.head_width = float(config["rope_theta"]), config["hidden_size"] // config["num_attention_heads"]
+        self.theta, self.head_width = config["rope_theta"], config["hidden_size"] // config["num_attention_heads"]
         parts: dict[str, nn.Module] = {"embed_tokens": nn.Embedding(self.vocab_size, config["hidden_size"])}
         parts["layers"] = nn.ModuleList(Layer(config) for _ in range(config["num_hidden_layers"]))
         parts["norm"] = RMSNorm(config["hidden_size"], config["rms_norm_eps"])
@@ -93,19 +85,36 @@ class Dream(Network):
     def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         place, seen = placed(tokens, real)
         if memory is not None:
-            tokens, place = memory.take(tokens), memory.take(place)
+            tokens, place = memory.enter(tokens, place)
         x = self.model["embed_tokens"](tokens)
         angles = rotary(place, self.head_width, self.theta)
         for layer in self.model["layers"]:  # pyright: ignore[reportGeneralTypeIssues]
             x = layer(x, angles, seen, memory)
         x = self.model["norm"](x)
-        return x if memory is not None else torch.cat([x[:, :1], x[:, :-1]], dim=1)
+        return x if memory is not None else aligned(x, self.shift)
 
     def head(self, hidden: Tensor) -> Tensor:
-        weight = self.model["embed_tokens"].weight if self.lm_head is None else self.lm_head.weight
-        return functional.linear(hidden, weight).float()  # pyright: ignore[reportArgumentType]
+        if self.lm_head is not None:
+            return self.lm_head(hidden).float()
+        return functional.linear(hidden, self.model["embed_tokens"].weight).float()  # pyright: ignore[reportArgumentType]
 
     @staticmethod
     def rename(name: str, config: Mapping[str, Any]) -> str:
         """Published names are ours."""
         return name
+
+
+def _explicit(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Every value that shapes the network, checked."""
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    require(config, (*sizes, "rms_norm_eps", "rope_theta", "mask_token_id"), "a Dream")
+    refuse(config, {"hidden_act": "silu", "rope_scaling": False, "use_sliding_window": False})
+    full = dict(config)
+    for key in sizes:
+        full[key] = whole(config, key)
+    full["num_key_value_heads"] = whole(config, "num_key_value_heads", full["num_attention_heads"])
+    full["rms_norm_eps"], full["rope_theta"] = number(config, "rms_norm_eps"), number(config, "rope_theta")
+    full["max_position_embeddings"] = None if config.get("max_position_embeddings") is None else whole(config, "max_position_embeddings")
+    multiple(full, "hidden_size", "num_attention_heads")
+    multiple(full, "num_attention_heads", "num_key_value_heads")
+    return full

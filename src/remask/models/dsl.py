@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from remask.channel import endpoints, tilt, unit
+from remask.citation import Paper
 from remask.errors import RemaskError
 from remask.models.attention import placed
 from remask.models.base import Network
 from remask.models.mdlm import MDLM, zeroed
+
+DSL_PAPERS = (
+    Paper("Discrete Stochastic Localization for Non-autoregressive Generation", "2602.16169", 2026,
+          "Yunshu Wu and Jiayi Cheng and Longxuan Yu and Partha Thakuria and Rob Brekelmans and Evangelos E. Papalexakis and Greg Ver Steeg"),
+    Paper("Discrete Stochastic Localization for Non-autoregressive Generation", "2605.12836", 2026, "Yunshu Wu and Jiayi Cheng and Longxuan Yu and others"),
+)  # fmt: skip
 
 MASK_SHARE = 0.99
 """The weight of the mask where nothing is known."""
@@ -62,6 +69,8 @@ class DSL(MDLM):
     `hidden` and `head` are those of an ordinary denoiser: a token is the state snr_max * code, a mask the state 0, and visible positions get logits
     of their own. `read` takes states.
     """
+
+    papers: ClassVar[tuple[Paper, ...]] = (*MDLM.papers, *DSL_PAPERS)
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         if config.get("time_conditioning"):

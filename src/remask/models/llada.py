@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from remask.errors import RemaskError
+from remask.citation import LLADA, Paper
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
 from remask.models.base import Network
+from remask.models.config import end_ids, mask_id, multiple, number, refuse, require, whole
 from remask.models.store import Memory
 
 
@@ -38,9 +39,7 @@ class Block(nn.Module):
         query, key, value = heads(self.q_proj(n), self.heads), heads(self.k_proj(n), self.key_heads), heads(self.v_proj(n), self.key_heads)
         if angles is not None:
             query, key = rotate(query, *angles), rotate(key, *angles)
-        if memory is not None:
-            key, value = memory.exchange(key, value)
-        x = x + self.attn_out(attend(query, key, value, real))
+        x = x + self.attn_out(attend(query, key, value, real) if memory is None else memory.mix(query, key, value, real))
         n = self.ff_norm(x)
         return x + self.ff_out(functional.silu(self.ff_proj(n)) * self.up_proj(n))
 
@@ -48,15 +47,17 @@ class Block(nn.Module):
 class LLaDA(Network):
     """LLaDA-8B Base, Instruct, 1.5, and our own checkpoints."""
 
+    papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         config = _explicit(config)
         super().__init__(
-            mask_id=config["mask_token_id"],
-            eos_ids=(config["eos_token_id"],),
+            mask_id=mask_id(config, config["embedding_size"]),
+            eos_ids=end_ids(config, config["embedding_size"]),
             max_length=config["max_sequence_length"],
             vocab_size=config["embedding_size"],
         )
-        self.rope, self.theta = config["rope"], float(config["rope_theta"])
+        self.rope, self.theta = config["rope"], config["rope_theta"]
         self.head_width = config["d_model"] // config["n_heads"]
         parts: dict[str, nn.Module] = {"wte": nn.Embedding(self.vocab_size, config["d_model"])}
         if not self.rope:
@@ -74,7 +75,7 @@ class LLaDA(Network):
     def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         place, seen = placed(tokens, real)
         if memory is not None:
-            tokens, place = memory.take(tokens), memory.take(place)
+            tokens, place = memory.enter(tokens, place)
         x = self.parts["wte"](tokens)
         angles = rotary(place, self.head_width, self.theta) if self.rope else None
         if angles is None:
@@ -95,26 +96,30 @@ class LLaDA(Network):
             return name
         before, _, after = name.partition(".block_groups.")
         group, index, rest = after.split(".", 2)
-        return f"{before}.blocks.{int(group) * int(config.get('block_group_size', 1)) + int(index)}.{rest}"
+        return f"{before}.blocks.{int(group) * whole(config, 'block_group_size', 1) + int(index)}.{rest}"
 
 
 def _explicit(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Every value that shapes the network, checked: class defaults of the published code are traps."""
-    needed = ("d_model", "n_layers", "n_heads", "vocab_size", "mask_token_id", "eos_token_id", "max_sequence_length", "rms_norm_eps")
-    missing = [key for key in needed if config.get(key) is None]
-    if missing:
-        raise RemaskError(f"config.json has no {', '.join(missing)}; a LLaDA checkpoint needs them")
-    unlike = {"layer_norm_type": "rms", "block_type": "llama", "activation_type": "silu", "alibi": False, "attention_layer_norm": False}
-    for key, value in unlike.items():
-        if config.get(key, value) != value:
-            raise RemaskError(f"config.json has {key} {config[key]!r}; only {value!r} is supported")
-    if config.get("rope", True) and config.get("rope_theta") is None:
-        raise RemaskError("config.json has no rope_theta; a LLaDA checkpoint with rotary positions needs it")
+    """Every value that shapes the network, checked."""
+    needed = ("d_model", "n_layers", "n_heads", "vocab_size", "mask_token_id", "max_sequence_length", "rms_norm_eps")
+    require(config, needed, "a LLaDA")
+    refuse(config, {"layer_norm_type": "rms", "block_type": "llama", "activation_type": "silu", "alibi": False, "attention_layer_norm": False})
+    refuse(config, {"scale_logits": False, "input_emb_norm": False, "rope_scaling": False})
+    if config.get("mlp_hidden_size") is None:
+        require(config, ("mlp_ratio",), "a LLaDA without mlp_hidden_size")
     full = dict(config)
+    for key in ("d_model", "n_layers", "n_heads", "vocab_size", "max_sequence_length"):
+        full[key] = whole(config, key)
+    full["rms_norm_eps"] = number(config, "rms_norm_eps")
     full["rope"] = bool(config.get("rope", True))
-    full["rope_theta"] = config.get("rope_theta") or 0.0
-    full["n_kv_heads"] = config.get("n_kv_heads") or (1 if config.get("multi_query_attention") else config["n_heads"])
-    full["mlp_hidden_size"] = config.get("mlp_hidden_size") or config["mlp_ratio"] * config["d_model"]
-    full["embedding_size"] = config.get("embedding_size") or config["vocab_size"]
+    if full["rope"]:
+        require(config, ("rope_theta",), "a LLaDA with rotary positions")
+    full["rope_theta"] = number(config, "rope_theta") if full["rope"] else 0.0
+    full["n_kv_heads"] = whole(config, "n_kv_heads", 1 if config.get("multi_query_attention") else full["n_heads"])
+    full["mlp_hidden_size"] = whole(config, "mlp_hidden_size", int(config.get("mlp_ratio") or 0) * full["d_model"])
+    full["embedding_size"] = whole(config, "embedding_size", full["vocab_size"], least=full["vocab_size"])
+    full["block_group_size"] = whole(config, "block_group_size", 1)
     full["weight_tying"] = bool(config.get("weight_tying", False))
+    multiple(full, "d_model", "n_heads")
+    multiple(full, "n_heads", "n_kv_heads")
     return full

@@ -7,48 +7,77 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
 
 from remask.errors import RemaskError
 from remask.models.base import Network
+from remask.models.causal import Causal
 from remask.models.dream import Dream
 from remask.models.dsl import DSL
 from remask.models.llada import LLaDA
 from remask.models.mdlm import MDLM
+from remask.models.weights import fill, shards, stored_dtype
 from remask.text.tokenizer import Tokenizer
 
-FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM, "DSL": DSL}
+FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM, "DSL": DSL, "CausalJudge": Causal}
 """`architectures[0]` of config.json -> class: model_type is ambiguous (LLaDA-MoE also says llada)."""
 
-HEADS = ("model.transformer.ff_out.weight", "lm_head.weight")
-"""Copies of the embedding that some tied checkpoints store too."""
+MASKS = ("<|mdm_mask|>", "<|mask|>", "[MASK]", "<mask>")
+"""How published tokenizers spell the mask, where neither config.json nor tokenizer_config.json names it."""
 
 
 def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None, revision: str | None = None) -> Network:
-    """The network at `source`, in eval mode. dtype=None keeps the checkpoint's own."""
+    """The network at `source`, in eval mode. dtype=None: bfloat16 on a GPU, elsewhere the checkpoint's own; float32 is exact."""
+    wanted = as_dtype(dtype)
     folder = locate(source, revision)
     config = read_config(folder)
-    names: list[str] = config.get("architectures") or [""]
-    if names[0] not in FAMILIES:
-        raise RemaskError(f"{folder / 'config.json'} is for {names[0]!r}; supported architectures: {', '.join(FAMILIES)}")
-    family = FAMILIES[names[0]]
+    family, tokenizer = family_of(config, folder / "config.json"), Tokenizer.from_folder(folder)
+    if not issubclass(family, MDLM):
+        config = completed(config, tokenizer)
     with torch.device("meta"):
         model = family(config)
-    fill(model, folder, config, torch.device(device), as_dtype(dtype))
-    model.config = config
-    model.tokenizer = Tokenizer.from_folder(folder)
+    paths = shards(folder)
+    fill(model, paths, config, torch.device(device), wanted or usual(torch.device(device)) or stored_dtype(paths))
+    model.config, model.tokenizer = config, tokenizer
     return model.eval().requires_grad_(False)
+
+
+def usual(device: torch.device) -> torch.dtype | None:
+    """The precision of a device if nobody asks for one; None: as stored."""
+    return torch.bfloat16 if device.type == "cuda" else None
+
+
+def family_of(config: dict[str, Any], source: str | Path) -> Any:
+    """The class of the network that a config.json, read from `source`, describes."""
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names else names
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise RemaskError(f"{source} is for {name!r}; supported architectures: {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def completed(config: dict[str, Any], tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """The configuration with the ids that the tokenizer knows and config.json leaves out.
+
+    Not for MDLM: its mask is the last id, and its rows begin with the end-of-text.
+    """
+    if tokenizer is None:
+        return config
+    known = {"mask_token_id": (tokenizer.special("mask_token"), *MASKS), "eos_token_id": (tokenizer.special("eos_token"),)}
+    found = dict(config)
+    for key, spellings in known.items():
+        ids = [index for spelling in spellings if spelling is not None and (index := tokenizer.id_of(spelling)) is not None]
+        if config.get(key) is None and ids:
+            found[key] = ids[0]
+    return found
 
 
 def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     """A torch dtype by object or name."""
-    if not isinstance(dtype, str):
-        return dtype
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
-    if dtype not in names:
-        raise RemaskError(f"unknown dtype {dtype!r}; choose one of {', '.join(names)}")
-    return names[dtype]
+    found = names.get(dtype) if isinstance(dtype, str) else dtype
+    if dtype is not None and found not in names.values():
+        raise RemaskError(f"unknown dtype {str(dtype)!r}; choose one of {', '.join(names)}")
+    return found
 
 
 def shelves() -> tuple[Path, Path]:
@@ -95,52 +124,3 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise RemaskError(f"{path} holds {type(config).__name__}, not an object; download it again")
     return config
-
-
-def shards(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, by its index if it has one."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError, AttributeError, UnicodeDecodeError) as error:
-            raise RemaskError(f"{index} is broken ({error}); download it again") from None
-        if any(Path(name).name != name for name in names):
-            raise RemaskError(f"{index} names a file outside its folder; download it again")
-    else:
-        names = ["model.safetensors"]
-    for name in names:
-        if not (folder / name).is_file():
-            raise RemaskError(f"{folder / name} is missing; download the checkpoint again")
-    return [folder / name for name in names]
-
-
-def fill(model: Network, folder: Path, config: dict[str, Any], device: torch.device, dtype: torch.dtype | None) -> None:
-    """Move every tensor into its place, one at a time: the peak is the checkpoint and one tensor."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    missing, tied = dict(wanted), bool(config.get("weight_tying") or config.get("tie_word_embeddings"))
-    for path in shards(folder):
-        try:
-            with safe_open(path, framework="pt") as stored:
-                for key in stored.keys():  # noqa: SIM118
-                    name = model.rename(key, config)  # pyright: ignore[reportCallIssue]
-                    if name.endswith("inv_freq") or (tied and name in HEADS):
-                        continue
-                    if name not in wanted:
-                        raise RemaskError(f"{path} holds an unexpected tensor {key!r}; is config.json of this checkpoint?")
-                    tensor = stored.get_tensor(key)
-                    if tuple(tensor.shape) != wanted[name]:
-                        raise RemaskError(f"{key!r} in {path} has shape {tuple(tensor.shape)}, config.json asks for {wanted[name]}; they are of different checkpoints")
-                    place(model, name, tensor.to(device, dtype or tensor.dtype))
-                    missing.pop(name, None)
-        except SafetensorError as error:
-            raise RemaskError(f"{path} is truncated or broken ({error}); download it again") from None
-    if missing:
-        first = next(iter(missing))
-        raise RemaskError(f"{len(missing)} tensors are missing from {folder}, the first {first!r}; download the checkpoint again")
-
-
-def place(model: nn.Module, name: str, tensor: Tensor) -> None:
-    """Put a tensor where a meta parameter stood."""
-    owner, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))

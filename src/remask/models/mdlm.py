@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from remask.citation import MDLM as MDLM_PAPER
+from remask.citation import Paper
 from remask.errors import RemaskError
 from remask.models.attention import attend, heads, placed, rotary, rotate
 from remask.models.base import Network
+from remask.models.config import end_ids, multiple, require, whole
 from remask.models.store import Memory
 from remask.schedules import log_linear_noise
 
@@ -98,11 +101,9 @@ class Block(nn.Module):
         assert mixing.gate is not None
         assert thinking.gate is not None
         query, key, value = (heads(part, self.count) for part in self.attn_qkv(mixing.normalise(x)).chunk(3, dim=-1))
-        key = rotate(key, *angles)
-        if memory is not None:
-            key, value = memory.exchange(key, value)
-        mixed = self.attn_out(attend(rotate(query, *angles), key, value, real))
-        x = x + mixing.gate.to(x.dtype) * mixed
+        query, key = rotate(query, *angles), rotate(key, *angles)
+        mixed = attend(query, key, value, real) if memory is None else memory.mix(query, key, value, real)
+        x = x + mixing.gate.to(x.dtype) * self.attn_out(mixed)
         return x + thinking.gate.to(x.dtype) * self.mlp(thinking.normalise(x))
 
 
@@ -130,13 +131,14 @@ class MDLM(Network):
     weights: computed once, and again after a move, a cast, `train`, `eval` or `load_state_dict`.
     """
 
+    papers: ClassVar[tuple[Paper, ...]] = (MDLM_PAPER,)
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         width, cond, blocks, count, vocab_size = _sizes(config)
-        ends = config.get("eos_token_id")
         super().__init__(
             mask_id=vocab_size - 1,
-            eos_ids=() if ends is None else tuple(ends) if isinstance(ends, list) else (ends,),
-            max_length=config["model_length"],
+            eos_ids=end_ids(config, vocab_size),
+            max_length=whole(config, "model_length"),
             vocab_size=vocab_size,
         )
         self.time_conditioning, self.head_width = bool(config.get("time_conditioning", False)), width // count
@@ -156,7 +158,7 @@ class MDLM(Network):
         place, seen = placed(tokens, real)
         conditions = self._conditions(tokens, real, sigma)
         if memory is not None:
-            tokens, place = memory.take(tokens), memory.take(place)
+            tokens, place = memory.enter(tokens, place)
         return self.through(self.embed(tokens), place, seen, conditions, memory)
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -238,11 +240,8 @@ def _per_row(sigma: Tensor, tokens: Tensor) -> Tensor:
 
 def _sizes(config: Mapping[str, Any]) -> tuple[int, int, int, int, int]:
     """Width, width of the condition, blocks, heads, rows of the vocabulary."""
-    needed = ("hidden_dim", "cond_dim", "n_blocks", "n_heads", "vocab_size", "model_length")
-    missing = [key for key in needed if config.get(key) is None]
-    if missing:
-        raise RemaskError(f"config.json has no {', '.join(missing)}; an MDLM checkpoint needs them")
-    width, cond, blocks, count, vocab_size = (config[key] for key in needed[:5])
-    if width % count:
-        raise RemaskError(f"config.json has hidden_dim {width} and n_heads {count}; the first must be a multiple of the second")
+    needed = ("hidden_dim", "cond_dim", "n_blocks", "n_heads", "vocab_size")
+    require(config, (*needed, "model_length"), "an MDLM")
+    width, cond, blocks, count, vocab_size = (whole(config, key) for key in needed)
+    multiple(config, "hidden_dim", "n_heads")
     return width, cond, blocks, count, vocab_size

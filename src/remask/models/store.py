@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from remask.models.attention import attend
+from remask.models.shadow import Shadow
+
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
@@ -37,6 +40,11 @@ class Chosen:
         x = x.expand(self.place.shape[0], *x.shape[1:])
         place = self.place.reshape(*self.place.shape, *[1] * (x.dim() - 2))
         return x.gather(1, place.expand(*self.place.shape, *x.shape[2:]))
+
+
+def aligned(hidden: Tensor, shift: int) -> Tensor:
+    """(B, L, D) as computed -> by the position they predict."""
+    return hidden if shift == 0 else torch.cat([hidden[:, :shift], hidden[:, :-shift]], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +91,14 @@ class Store:
 
 
 class Memory:
-    """One pass through the layers: each leaves its new keys and values and gets those of all positions."""
+    """One pass through the layers: each leaves its new keys and values and gets those of all positions.
 
-    def __init__(self, chosen: Chosen, store: Store | None) -> None:
-        self.chosen, self.old = chosen, store
+    shadow: rows beside the chosen ones, whose keys and values nobody else reads and nothing keeps.  keeps: False for a pass that none follows.
+    """
+
+    def __init__(self, chosen: Chosen, store: Store | None, *, shadow: Shadow | None = None, keeps: bool = True) -> None:
+        self.chosen, self.old, self.shadow, self.keeps = chosen, store, shadow, keeps
+        self.sight: Tensor | None = None
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
@@ -95,19 +107,38 @@ class Memory:
         """What the next pass takes."""
         return Store(tuple(self.keys), tuple(self.values))
 
-    def take(self, x: Tensor) -> Tensor:
-        """(B, L) -> (B, M)."""
-        return self.chosen.take(x)
+    def enter(self, tokens: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, L) and positions (B or 1, L) -> those of the M chosen positions, and behind them those of the shadow rows."""
+        chosen, at = self.chosen.take(tokens), self.chosen.take(place)
+        if self.shadow is None:
+            return chosen, at
+        beside = Chosen(self.shadow.places).take(place)
+        return torch.cat([chosen, self.shadow.tokens(tokens)], 1), torch.cat([at.expand(len(tokens), -1), beside], 1)
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, real: Tensor | None) -> Tensor:
+        """The next layer's attention: queries, keys and values of the rows that entered -> (B, M, H * E), shadow rows last.
+
+        The chosen rows are mixed by a call of their own, as in a pass without shadows.
+        """
+        if self.shadow is None:
+            return attend(query, *self.exchange(key, value), real)
+        count = query.shape[2] - self.shadow.extra
+        whole = self.exchange(key[:, :, :count], value[:, :, :count])
+        seen = attend(query[:, :, :count], *whole, real)
+        if self.sight is None:  # the same in every layer
+            self.sight = self.shadow.sight(real, whole[0].shape[2])
+        wide, deep = (torch.cat([part, own[:, :, count:]], 2) for part, own in zip(whole, (key, value), strict=True))
+        return torch.cat([seen, attend(query[:, :, count:], wide, deep, self.sight)], 1)
 
     def exchange(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The next layer's (B, K, M, E) -> (B, K, L, E): these at the chosen positions, the stored ones at the others."""
-        place = self.chosen.place
-        if place is None:
-            self.keys.append(key.contiguous())
-            self.values.append(value.contiguous())
+        place, number = self.chosen.place, len(self.keys)
+        if place is None:  # a store that is there already is written over: two of them would double the peak
+            if self.keeps:
+                self.keys.append(key.contiguous() if self.old is None else self.old.keys[number].copy_(key))
+                self.values.append(value.contiguous() if self.old is None else self.old.values[number].copy_(value))
             return key, value
         assert self.old is not None
-        number = len(self.keys)
         index = place[:, None, :, None].expand_as(key)
         self.keys.append(self.old.keys[number].scatter_(2, index, key))
         self.values.append(self.old.values[number].scatter_(2, index, value))

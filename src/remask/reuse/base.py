@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
-from remask.prediction import Belief
+from remask.citation import Paper
+from remask.prediction import Belief, Summary
 
 State = Any
 """A rule's own memory: None, (B,) or (B, L, ...) tensors, or a tuple or frozen dataclass of them (remask.memory)."""
@@ -36,7 +37,7 @@ class Pass:
     """
 
     active: Tensor
-    belief: Belief
+    belief: Belief | Summary
     before: Tensor | None
     edit: Edit
     canvas: Canvas
@@ -47,9 +48,11 @@ class Reuse(Protocol):
 
     stores: the rule asks for single positions, so keys and values are kept; else a row is computed whole or not at all.
     lone: a model with shifted logits doesn't compute the left neighbours too (Fast-dLLM's Dream, for parity).
+    compares: the rule reads how far posteriors moved since the pass before.
     stale: what was edited need not be computed next (for parity with methods that leave it; all others are served from true keys).
     """
 
+    papers: ClassVar[tuple[Paper, ...]] = ()
     stores: ClassVar[bool] = False
 
     @property
@@ -58,6 +61,10 @@ class Reuse(Protocol):
 
     @property
     def stale(self) -> bool:
+        return False
+
+    @property
+    def compares(self) -> bool:
         return False
 
     def init(self, canvas: Canvas) -> State:
@@ -73,5 +80,5 @@ class Reuse(Protocol):
         return state
 
     def protected(self, state: State) -> Tensor | None:
-        """(B, L) bool: positions that no edit may change; None: none."""
+        """(B, L) bool: positions that no edit may change, and that a decoder sees as given; None: none."""
         return None

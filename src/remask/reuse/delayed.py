@@ -8,8 +8,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from remask.canvas import Canvas
+from remask.citation import Paper
 from remask.reuse.base import Pass, Reuse, Scene
 from remask.reuse.blocks import Age, check_refresh
+
+PAPER = Paper("dKV-Cache: The Cache for Diffusion Language Models", "2505.15781", 2025, "Xinyin Ma and Runpeng Yu and Gongfan Fang and Xinchao Wang")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Delayed(Reuse):
 
     refresh: int = 8
     stores: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         check_refresh(self.refresh)
@@ -32,4 +36,4 @@ class Delayed(Reuse):
         return scene.canvas.real & (state.due(scene, self.refresh) | scene.canvas.masked | scene.touched)
 
     def observe(self, scene: Scene, made: Pass, state: Age) -> Age:
-        return state.tick(scene, self.refresh)
+        return state.tick(scene, made.active, self.refresh)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas
+from remask.citation import FAST_DLLM, Paper
 from remask.reuse.base import Pass, Reuse, Scene, State
 from remask.reuse.blocks import Age, check_refresh, first_of
 from remask.reuse.fresh import Fresh
@@ -25,6 +26,7 @@ class Prefix(Reuse):
     refresh: int = 0
     compat_first_token: bool = False
     stores: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
         check_refresh(self.refresh)
@@ -41,7 +43,7 @@ class Prefix(Reuse):
         return scene.canvas.real & (state.due(scene, self.refresh) | (position >= first_of(scene.span)[:, None]))
 
     def observe(self, scene: Scene, made: Pass, state: Age) -> Age:
-        return state.tick(scene, self.refresh)
+        return state.tick(scene, made.active, self.refresh)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,7 @@ class Dual(Reuse):
     inner: Reuse = Fresh()
     compat_first_token: bool = False
     stores: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
         check_refresh(self.refresh)
@@ -75,6 +78,10 @@ class Dual(Reuse):
     def stale(self) -> bool:
         return self.inner.stale
 
+    @property
+    def compares(self) -> bool:
+        return self.inner.compares
+
     def init(self, canvas: Canvas) -> Nested:
         return Nested(Age.start(canvas), self.inner.init(canvas))
 
@@ -82,7 +89,7 @@ class Dual(Reuse):
         return self.inner.active(scene, state.inner) & (state.age.due(scene, self.refresh) | scene.span)
 
     def observe(self, scene: Scene, made: Pass, state: Nested) -> Nested:
-        return Nested(state.age.tick(scene, self.refresh), self.inner.observe(scene, made, state.inner))
+        return Nested(state.age.tick(scene, made.active, self.refresh), self.inner.observe(scene, made, state.inner))
 
     def protected(self, state: Nested) -> Tensor | None:
         return self.inner.protected(state.inner)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas
+from remask.citation import DINFER, Paper
 from remask.errors import RemaskError
 from remask.reuse.base import Pass, Reuse, Scene
 from remask.reuse.blocks import Age, check_refresh, first_of
@@ -26,6 +27,7 @@ class Vicinity(Reuse):
     warmup: int = 4
     refresh: int = 0
     stores: ClassVar[bool] = True
+    papers: ClassVar[tuple[Paper, ...]] = (DINFER,)
 
     def __post_init__(self) -> None:
         check_refresh(self.refresh)
@@ -43,4 +45,4 @@ class Vicinity(Reuse):
         return scene.canvas.real & (state.due(scene, self.refresh) | (scene.step < self.warmup)[:, None] | near)
 
     def observe(self, scene: Scene, made: Pass, state: Age) -> Age:
-        return state.tick(scene, self.refresh)
+        return state.tick(scene, made.active, self.refresh)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas
+from remask.models.shadow import places
 from remask.models.store import Chosen, Store
 
 
@@ -34,12 +35,15 @@ class MarkovDenoiser:
     def forward(self, canvas: Canvas, chosen: Chosen | None = None, store: Any = None) -> tuple[Tensor, Any]:
         """(B, L, V) log posteriors, or (B, M, V) at the chosen positions; it has no keys and values, so the store is empty."""
         self.calls += 1
-        found = self.posterior(canvas.tokens).clamp(min=1e-300).log()
+        found = whole = self.posterior(canvas.tokens).clamp(min=1e-300).log()
         if chosen is None or chosen.place is None:
             self.computed += int(canvas.real.sum())
         else:
             self.computed += chosen.place.numel()
             found = chosen.take(found)
+        if canvas.shadows is not None:  # every row is leave-one-out already
+            self.computed += int(canvas.shadows.sum())
+            found = torch.cat([found, Chosen(places(canvas.shadows)).take(whole)], 1)
         return found, None if chosen is None else Store((), ())
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -36,6 +36,11 @@ class Tokenizer:
         """Ids of the text; special tokens only where the text spells them."""
         return self.backend.encode(text, add_special_tokens=False).ids
 
+    def continuation(self, text: str) -> list[int]:
+        """Ids of a text that stands behind another one: without the space that some tokenizers put before a text."""
+        before, both = self.encode("."), self.encode("." + text)
+        return both[len(before) :] if both[: len(before)] == before else self.encode(text)
+
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """The text of the ids; ids without a token (vocabulary padding) vanish."""
         return self.backend.decode([int(i) for i in ids], skip_special_tokens=not keep_special)
@@ -47,6 +52,11 @@ class Tokenizer:
     def id_of(self, token: str) -> int | None:
         """The id of one exact token."""
         return self.backend.token_to_id(token)
+
+    def special(self, name: str) -> str | None:
+        """How tokenizer_config.json spells "mask_token", "eos_token" and the like."""
+        value = self.config.get(name)
+        return None if value is None else _content(value)
 
     def chat(self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
         """The messages as one text, by the checkpoint's own template."""

@@ -1,0 +1,44 @@
+"""What readers without a thread rely on: records of every step, and being told of news."""
+
+import pytest
+
+import remask
+from remask.engine import Engine, Request
+from remask.trace.record import Opening, Trace, record, replay
+from tests.chains import chain_b
+
+MASK = 8
+
+
+@pytest.mark.parametrize("decoder", ["low_confidence", "p2:steps=6", "threshold:tau=0.5"])
+def test_the_engine_records_what_the_loop_would_beside_rows_of_other_lengths(decoder):
+    part = remask.parse_decoder(decoder)
+    engine = Engine(chain_b())
+    others = [engine.submit(Request([1] * length, 7, decoder=part, seed=length)) for length in (1, 9)]
+    ticket = engine.submit(Request([1, 2], 12, decoder=part, seed=4, record=True, run="mine"))
+    while engine.step():
+        pass
+    expected = []
+    canvas = remask.Canvas.from_prompts([[1, 2]], max_new_tokens=12, mask_id=MASK)
+    list(record(remask.denoise(chain_b(), canvas, decoder=part, seed=4, early_stop=True), expected, runs=["mine"], seeds=[4]))
+    updates = ticket.take()
+    assert [update.event for update in updates] == expected[1:]
+    assert replay(Trace.of([Opening("mine", [1, 2] + [MASK] * 12, MASK), *(update.event for update in updates)]))["mine"] == updates[-1].tokens.tolist()
+    assert all(update.event is None for other in others for update in other.take())
+
+
+def test_a_listener_hears_of_every_update_and_of_those_it_missed():
+    engine = Engine(chain_b())
+    ticket = engine.submit(Request([1], 4))
+    heard = []
+    ticket.listen(lambda: heard.append(len(ticket.take())))
+    assert heard == []
+    while engine.step():
+        pass
+    assert heard == [1, 1, 1, 1]
+    late, heard_late = engine.submit(Request([1], 3)), []
+    while engine.step():
+        pass
+    late.listen(lambda: heard_late.append(len(late.take())))
+    assert heard_late == [3]
+    assert late.take() == []
