@@ -87,7 +87,5 @@ def test_a_token_is_half_known_at_the_recorded_snr(vocabulary, width, low, high)
     tokens = torch.randint(vocabulary, (1, 2000), generator=generator)
     noise = torch.randn(1, 2000, width, dtype=torch.float64, generator=generator)
     half = 0.5 * torch.tensor(float(vocabulary)).log()
-    costs = [
-        torch.nn.functional.cross_entropy(tilt(localise(codes, tokens, torch.full((1, 2000), snr, dtype=torch.float64), noise), codes)[0], tokens[0]) for snr in (low, high)
-    ]
+    costs = [torch.nn.functional.cross_entropy(tilt(localise(codes, tokens, torch.full((1, 2000), snr, dtype=torch.float64), noise), codes)[0], tokens[0]) for snr in (low, high)]
     assert costs[0] > half > costs[1]
