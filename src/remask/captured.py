@@ -164,7 +164,9 @@ class Session:
 
     def first(self, state: State) -> tuple[Step, Late]:
         """The pass that finds nothing kept: never recorded; its state is moved to where the recorded ones look for it."""
-        self.bucket = Bucket(None, state.canvas.shape[1], first=True)
+        sight, length = look(state, self.plan), state.canvas.shape[1]
+        asked = asked_of(self.plan, state.canvas, sight.eligible, sight.active, first=True)
+        self.bucket = Bucket(None, rung(int(asked.sum(1).amax()), length), first=True)
         after, seen = step(self, replace(state, kept=Fixed()), self.plan)  # pyright: ignore[reportArgumentType]
         if self.places is None or form(self.places) != form(after):
             self.owner.recorder.forget(self.key)
