@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from remask.engine import Request
 from remask.errors import RemaskError
 from remask.server.protocol import ChatBody, CompletionBody, Sampling
-from remask.shapers import Shaper, Temperature, TopP
+from remask.shapers import Temperature, TopP
 from remask.spec import parse_decoder, parse_reuse, parse_window
 from remask.text.ending import end_ids
 from remask.windows import room
@@ -121,9 +121,9 @@ def chat_text(body: ChatBody, model: Any) -> str:
         raise Refused(str(error), param="messages") from None
 
 
-def shapers(body: Sampling) -> Sequence[Shaper]:
+def shapers(body: Sampling) -> list[Any]:
     """Temperature, then top-p."""
-    made: list[Shaper] = [Temperature(body.temperature)] if body.temperature else []
+    made: list[Any] = [Temperature(body.temperature)] if body.temperature else []
     if body.top_p is not None and body.top_p != 1:
         made.append(TopP(body.top_p))
     return made
