@@ -13,7 +13,7 @@ from remask.denoise import Step, denoise
 from remask.errors import RemaskError
 from remask.reuse import Fresh, Reuse
 from remask.shapers import Shaper
-from remask.text.ending import before_end
+from remask.text.ending import before_end, end_ids
 from remask.windows import Whole, Window, room
 
 
@@ -53,16 +53,23 @@ def generate(
     early_stop: bool = True,
     chat: bool = False,
     unconditional: bool = False,
+    after: Sequence[str] = (),
     through: Callable[[Iterator[Step]], Iterator[Step]] | None = None,
 ) -> list[Completion]:
     """One completion per prompt, decoded as one batch. Blocks that do not divide: the canvas is rounded up and the text cut.
 
+    after: one text per prompt that stands behind the gap of max_new_tokens positions and is given as well; none: nothing stands there.
     through: sees every step and passes it on, as remask.trace.terminal.watch does.
     """
     ids = [encode(model, prompt, chat=chat, unconditional=unconditional) for prompt in prompts]
     if max_new_tokens < 1:
         raise RemaskError(f"max_new_tokens is {max_new_tokens}; ask for 1 or more")
-    rows = [prompt + [model.mask_id] * room(window, prompt, max_new_tokens, model.mask_id) for prompt in ids]
+    if after and len(after) != len(prompts):
+        raise RemaskError(f"{len(after)} texts stand behind {len(prompts)} prompts; give one each, or none")
+    ends = [model.tokenizer.continuation(text) for text in after] or [[]] * len(ids)
+    gaps = [max_new_tokens if end else room(window, prompt, max_new_tokens, model.mask_id) for prompt, end in zip(ids, ends, strict=True)]
+    rows = [prompt + [model.mask_id] * gap + end for prompt, gap, end in zip(ids, gaps, ends, strict=True)]
+    window, _ = window.opened(max_new_tokens)
     canvas = Canvas.from_prompts(rows, mask_id=model.mask_id, device=getattr(model, "device", None))
     started, last = time.perf_counter(), None
     steps = denoise(model, canvas, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop)
@@ -72,8 +79,9 @@ def generate(
     assert last is not None
     completions: list[Completion] = []
     for row, prompt in enumerate(ids):
-        written = last.canvas.tokens[row, len(prompt) : len(prompt) + max_new_tokens].tolist()
-        kept = before_end(written, model.eos_ids)
+        made = slice(len(prompt), len(prompt) + max_new_tokens)
+        written = last.canvas.tokens[row, made][last.canvas.real[row, made]].tolist()
+        kept = before_end(written, end_ids(model))
         stats = Stats(int(last.forwards[row]), int(last.positions[row]), len(kept), seconds)
         completions.append(Completion(model.tokenizer.decode(kept), kept, stats))
     return completions

@@ -1,27 +1,48 @@
 """Every verb works on a tiny checkpoint, and every wrong input is one line and exit status 2."""
 
+import io
 import json
-import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import remask
 from remask import RemaskError
+from remask.cli import app, main
 from remask.cli.demo import DECODERS
 from remask.cli.train import load_recipe
 from remask.evaluation import tasks
+from remask.evaluation.frontier import SWEEPS
 from remask.evaluation.harness import evaluate, read_records, summarise
 from remask.evaluation.intervals import wilson
+from remask.text.ending import before_end
 
 
 def remask_command(*arguments: str, text: bytes = b"") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from remask.cli import main; main()", *arguments]
-    done = subprocess.run(command, input=text, capture_output=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"})
-    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+    """What the console script does with these arguments and this standard input; in this process, so that an error we do not raise fails the test."""
+    streams = [io.TextIOWrapper(io.BytesIO(given), encoding="utf-8", write_through=True) for given in (text, b"", b"")]
+    with mock.patch.multiple(sys, argv=["remask", *arguments], stdin=streams[0], stdout=streams[1], stderr=streams[2]), pytest.raises(SystemExit) as left:
+        main()
+    said = [stream.buffer.getvalue().decode() for stream in streams[1:]]  # pyright: ignore[reportAttributeAccessIssue]
+    return subprocess.CompletedProcess(list(arguments), left.value.code or 0, *said)
+
+
+def test_the_program_of_its_own_ends_with_the_status_and_the_line(checkpoint):
+    def program(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "remask", *arguments], capture_output=True, text=True, check=False)
+
+    assert program("--version").stdout == f"remask {remask.__version__}\n"
+    done = program("generate", "1", "--decoder", "sloth", "--model", str(checkpoint))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: unknown decoder 'sloth'; choose one of low_confidence, ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_generate_prints_text_and_json_from_argument_file_and_standard_input(checkpoint, tmp_path):
@@ -52,6 +73,37 @@ WRONG = {
     "unknown task": (["eval", "chess"], "chess"),
     "no template": (["generate", "1", "--chat"], "chat template"),
     "unknown option": (["generate", "1", "--speed", "9"], "--speed"),
+    "unknown verb": (["sing"], "sing"),
+    "an option without its value": (["generate", "1", "--temperature"], "--temperature"),
+    "a length that is no number": (["generate", "1", "--max-new-tokens", "many"], "--max-new-tokens"),
+    "too many prompts": (["generate", "1", "2"], "2"),
+    "length of minus one": (["generate", "1", "--max-new-tokens", "-1"], "-1"),
+    "length of nothing": (["generate", "1", "--max-new-tokens", "0"], "0"),
+    "empty file": (["generate", "--file", "/dev/null"], "--unconditional"),
+    "empty standard input": (["generate"], "--unconditional"),
+    "a folder for a file": (["generate", "--file", "."], "."),
+    "threshold of nothing": (["generate", "1", "--decoder", "threshold:tau="], "tau"),
+    "threshold that is NaN": (["generate", "1", "--decoder", "threshold:tau=nan"], "nan"),
+    "no steps": (["generate", "1", "--decoder", "low_confidence:steps=0"], "steps is 0"),
+    "unknown score": (["generate", "1", "--decoder", "low_confidence:score=best"], "best"),
+    "unbalanced parentheses": (["generate", "1", "--decoder", "spaced:inner=(threshold"], "parentheses"),
+    "parameter given twice": (["generate", "1", "--decoder", "threshold:tau=1,tau=2"], "twice"),
+    "unknown window": (["generate", "1", "--window", "door"], "door"),
+    "block length of nothing": (["generate", "1", "--window", "blocks:0"], "block length is 0"),
+    "block length below nothing": (["generate", "1", "--window", "blocks:-4"], "-4"),
+    "unknown reuse": (["generate", "1", "--reuse", "paper"], "paper"),
+    "negative temperature": (["generate", "1", "--temperature", "-1"], "-1"),
+    "temperature that is NaN": (["generate", "1", "--temperature", "nan"], "nan"),
+    "share above one": (["generate", "1", "--top-p", "1.5"], "1.5"),
+    "share of nothing": (["generate", "1", "--top-p", "0"], "0"),
+    "fewer than no tokens": (["generate", "1", "--top-k", "-2"], "-2"),
+    "a prompt for another tokenizer's model": (["generate", "1", "--model", "demo/../../nowhere"], "nowhere"),
+    "unknown split": (["eval", "sudoku4", "--split", "dev"], "dev"),
+    "unknown stratum": (["eval", "sudoku", "--stratum", "easy"], "easy"),
+    "fewer than no items": (["eval", "sudoku4", "-n", "-1"], "-1"),
+    "no batch": (["eval", "sudoku4", "--batch", "0"], "batch is 0"),
+    "results in no folder": (["eval", "sudoku4", "-n", "1", "--out", "no/such/folder.jsonl"], "no/such/folder.jsonl"),
+    "bench of nothing known": (["bench", "decoders", "chess"], "chess"),
 }
 
 
@@ -59,11 +111,50 @@ WRONG = {
 def test_bad_input_is_one_line_and_status_2(case, checkpoint):
     arguments, value = WRONG[case]
     if "--model" not in arguments:
-        arguments = [*arguments, "--model", str(checkpoint)]
+        arguments = [arguments[0], "--model", str(checkpoint), *arguments[1:]] if arguments[0] != "bench" else arguments
     done = remask_command(*arguments)
     assert done.returncode == 2
     assert value in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+
+
+SPOILED = {
+    "no config": (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+    "broken config": (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
+    "config of another family": (lambda f: (f / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}'), "LlamaForCausalLM"),
+    "missing weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "truncated weights": (lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]), "truncated"),
+    "missing tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer files"),
+    "weights that give NaN": (lambda f: spoil_weights(f), "NaN logits at step 0 in rows [0]"),
+}
+
+
+def spoil_weights(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.transformer.ln_f.weight"].fill_(torch.nan)
+    save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_a_spoiled_checkpoint_is_one_line_and_status_2(case, checkpoint, tmp_path):
+    spoil, value = SPOILED[case]
+    for file in checkpoint.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    spoil(tmp_path)
+    done = remask_command("generate", "1", "--model", str(tmp_path), "--max-new-tokens", "4")
+    assert done.returncode == 2
+    assert value in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_decode_is_strict_where_generate_fills_the_last_block_up(checkpoint):
+    model = remask.load(checkpoint)
+    with pytest.raises(RemaskError, match=r"block length 48 does not divide 128 new tokens; use 32 or 64"):
+        remask.decode(model, [[1]], max_new_tokens=128, window=remask.Blocks(48))
+    done = remask_command("generate", "1", "--model", str(checkpoint), "--max-new-tokens", "7", "--window", "blocks:3", "--json")
+    assert done.returncode == 0
+    assert len(json.loads(done.stdout)["tokens"]) <= 7
 
 
 def test_a_prompt_that_is_not_utf8_is_named(checkpoint, tmp_path):
@@ -157,3 +248,124 @@ def test_bench_compares_with_one_token_per_forward(checkpoint, tmp_path):
     assert "threshold:tau=0" in shown
     assert found["threshold:tau=0"]["forwards_per_row"] == 1
     assert found["low_confidence"]["items"] == 3
+
+
+GENERATE = ["--max-new-tokens", "6", "--json"]
+
+
+def made(*options: str, text: bytes = b"") -> dict:
+    done = remask_command("generate", *options, *GENERATE, text=text)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_sampling_options_and_the_seed_do_what_they_say(checkpoint):
+    model = ["--model", str(checkpoint)]
+    greedy = made("12", *model)["tokens"]
+    warm = [made("12", *model, "--temperature", "2", "--seed", str(seed))["tokens"] for seed in (1, 2, 1)]
+    assert warm[0] == warm[2]
+    assert warm[0] != warm[1]
+    assert made("12", *model, "--temperature", "2", "--top-k", "1", "--seed", "1")["tokens"] == greedy
+    assert made("12", *model, "--temperature", "2", "--top-p", "0.0001", "--seed", "2")["tokens"] == greedy
+
+
+def test_an_empty_prompt_is_unconditional_when_asked_for(checkpoint):
+    found = made("--unconditional", "--model", str(checkpoint), "--decoder", "ancestral:steps=4", "--seed", "5")
+    assert found["forwards"] >= 1
+    assert found == {**made("", "--unconditional", "--model", str(checkpoint), "--decoder", "ancestral:steps=4", "--seed", "5"), "seconds": found["seconds"]}
+
+
+def test_a_gap_between_two_texts_is_filled_from_both_sides(checkpoint, tmp_path):
+    for file in checkpoint.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({name: tensor * (40 if tensor.dim() == 2 else 1) for name, tensor in tensors.items()}, tmp_path / "model.safetensors")
+    model = remask.load(tmp_path)
+    found = {after: made("12", "--after", after, "--model", str(tmp_path))["tokens"] for after in ("345", "999", "0")}
+    for after, tokens in found.items():
+        row = remask.decode(model, [[1, 2, *[11] * 6, *map(int, after)]], early_stop=True).tokens[0].tolist()
+        assert tokens == before_end(row[2:8], model.eos_ids)
+    assert len({tuple(tokens) for tokens in found.values()}) > 1
+
+
+def test_the_canvas_is_shown_as_it_fills_in(checkpoint):
+    done = remask_command("generate", "12", "--model", str(checkpoint), "--max-new-tokens", "6", "--watch")
+    assert done.returncode == 0
+    assert re.search(r"step 1, forwards 1, written 1 of 6: 12", done.stdout)
+    assert re.search(r"written 6 of 6", done.stdout)
+
+
+def test_a_chat_goes_through_the_template(checkpoint, tmp_path):
+    for file in checkpoint.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "chat_template.jinja").write_text("{% for message in messages %}7{{ message.content }}8{% endfor %}")
+    assert made("12", "--chat", "--model", str(tmp_path))["tokens"] == made("7128", "--model", str(tmp_path))["tokens"]
+
+
+def test_a_revision_and_a_type_reach_the_loader(checkpoint, monkeypatch):
+    asked = {}
+
+    def load(source, **options):
+        asked.update(options, source=source)
+        return loaded
+
+    loaded = remask.load(checkpoint)
+    monkeypatch.setattr(remask, "load", load)
+    made("12", "--model", "some/model", "--revision", "v2", "--dtype", "float32", "--device", "cpu")
+    assert asked == {"source": "some/model", "revision": "v2", "dtype": "float32", "device": "cpu"}
+
+
+def test_a_recipe_runs_continues_and_starts_anew_from_weights(tmp_path):
+    recipe = tmp_path / "recipe.py"
+    recipe.write_text(
+        "from tests.training.counting import recipe as counting\n"
+        "def prepare(folder, processes):\n    folder.mkdir()\n    (folder / 'ready').write_text(str(processes))\n"
+        "def recipe(folder):\n    return counting(50 * int((folder / 'ready').read_text()))\n"
+    )
+    options = ["train", str(recipe), "--data", str(tmp_path / "data"), "--no-compile", "--device", "cpu"]
+    first = remask_command(*options, "--prepare", "--processes", "1", "--out", str(tmp_path / "a"))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.strip().endswith(str(tmp_path / "a" / "checkpoint"))
+    again = remask_command(*options, "--out", str(tmp_path / "a"))
+    anew = remask_command(*options, "--out", str(tmp_path / "b"), "--init", str(tmp_path / "a" / "checkpoint"), "--minutes", "0")
+    assert (again.returncode, anew.returncode) == (0, 0)
+    steps = {name: [json.loads(line)["step"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()] for name in "ab"}
+    assert steps == {"a": [50], "b": [1]}
+    assert remask.load(tmp_path / "b" / "checkpoint").config["d_model"] == 32
+    wrong = remask_command(*options, "--out", str(tmp_path / "c"), "--init", str(tmp_path / "nothing"))
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+
+
+VERBS = {"generate": ["generate"], "models": ["models"], "eval": ["eval"], "train": ["train"], "bench decoders": ["bench", "decoders"]}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_examples_and_they_use_options_that_exist(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    shown = remask_command(*VERBS[verb], "--help").stdout
+    known = set(re.findall(r"--?[a-z][a-z-]*", shown[shown.index("Options") :]))
+    examples = re.findall(r"^ +((?:remask|torchrun) .*(?:\n {5,}\S.*)*)", shown, flags=re.MULTILINE)
+    assert examples
+    for example in examples:
+        words = shlex.split(" ".join(example.split()).partition(" remask train")[2] if example.startswith("torchrun") else example)
+        if example.startswith(f"remask {verb}"):
+            assert {word for word in words if re.match(r"--?[a-z]", word)} <= known
+
+
+def test_every_option_has_a_help_text(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    for command in app.registered_commands:
+        shown = remask_command(command.name, "--help").stdout
+        bare = [line for line in shown.splitlines() if re.match(r"^│ (\*  )?--", line) and not re.sub(r"--[a-z-]+|-[a-z]|<[^>]*>|[│*]|\[[^\]]*\]", "", line).strip()]
+        assert bare == []
+
+
+def test_every_decoder_runs_on_a_shipped_checkpoint(tmp_path):
+    """One setting of every registered decoder, in one command; each finishes every sum, right or wrong."""
+    specs = [sweep[0] for sweep in SWEEPS.values()]
+    options = [option for spec in specs for option in ("--decoder", spec)]
+    done = remask_command("bench", "decoders", "addition", "-n", "2", "--batch", "2", "--dtype", "float32", "--out", str(tmp_path / "bench.json"), *options)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "bench.json").read_text())["decoders"]
+    assert {spec.partition(":")[0] for spec in found} == set(remask.decoders())
+    assert all(summary["items"] == 2 and summary["forwards_per_row"] >= 1 for summary in found.values())

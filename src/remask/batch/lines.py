@@ -12,7 +12,7 @@ from remask.engine import Request, Update
 from remask.errors import RemaskError
 from remask.shapers import sampling
 from remask.spec import parse_decoder, parse_reuse, parse_window
-from remask.text.ending import before_end
+from remask.text.ending import before_end, end_ids
 
 SOURCES = ("prompt", "messages", "tokens")
 OWN = ("id", "infill", *SOURCES)
@@ -101,6 +101,6 @@ def typed(name: str, value: Any, kind: type) -> Any:
 def result(line: Mapping[str, Any], update: Update, model: Any) -> dict[str, Any]:
     """What came of a line: text and ids before the end-of-text (of an infill: the whole row), why it ended, and what it cost."""
     written = update.tokens if line.get("infill") else update.answer
-    kept = before_end(written.tolist(), model.eos_ids)
+    kept = before_end(written.tolist(), end_ids(model))
     text = None if model.tokenizer is None else model.tokenizer.decode(kept)
     return {"text": text, "tokens": kept, "reason": update.reason, "forwards": update.forwards, "positions": update.positions}

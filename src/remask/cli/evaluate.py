@@ -1,4 +1,4 @@
-"""`remask eval`."""
+"""`remask eval TASK`, and `remask eval text` for text without a right answer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from remask.cli import text
 from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
 
 if TYPE_CHECKING:
     from remask.denoise import Step
 
 
+class TaskOrText(TyperGroup):
+    """`eval wordmath` is short for `eval task wordmath`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["task", *args])
+
+
+app = typer.Typer(
+    cls=TaskOrText,
+    no_args_is_help=True,
+    context_settings={"ignore_unknown_options": True},
+    help="Measure a decoder: `eval TASK` on problems with answers, `eval text` on open text.",
+)
+app.command("text")(text.run)
+
+
+@app.command("task")
 def run(
     task: Annotated[str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, addition, sudoku or sudoku4; with --harness one of the harness's.")],
     model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
@@ -36,7 +55,15 @@ def run(
     task_files: Annotated[Path | None, typer.Option("--tasks", help="With --harness: a folder of task files of your own.")] = None,
     samples: Annotated[int, typer.Option(help="With --harness: of the Monte-Carlo likelihood bound.")] = 128,
 ) -> None:
-    """Accuracy of a decoder on a task, with its interval and its costs."""
+    """Accuracy of a decoder on a task, with its interval and its costs, as JSON.
+
+    \b
+    Examples:
+      remask eval sudoku -n 100 --decoder factor:f=1
+      remask eval wordmath -n 500 --batch 50 --out runs/wordmath.jsonl
+      remask eval --harness gsm8k --limit 100
+      remask eval sudoku --stratum harder --split valid --window blocks:27
+    """
     if harness:
         harnessed(task, open_model(model or "demo", device, dtype), parts(decoder, window, reuse), batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files)
         return

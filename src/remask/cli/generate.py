@@ -30,12 +30,28 @@ def run(
     top_k: Annotated[int, typer.Option(help="Keep this many tokens; 0 keeps all.")] = 0,
     max_new_tokens: Annotated[int, typer.Option(help="Room on the canvas.")] = 128,
     seed: Seed = 0,
+    after: Annotated[str, typer.Option(help="Text that stands behind the gap and is given as well: fill in between.")] = "",
     unconditional: Annotated[bool, typer.Option(help="Allow an empty prompt.")] = False,
     watch: Annotated[bool, typer.Option(help="Show the canvas fill in.")] = False,
     trace: Trace = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print text, ids and costs as JSON.")] = False,
 ) -> None:
-    """Complete a prompt."""
+    """Complete a prompt: masks are put behind it and written over a few passes of the network.
+
+    \b
+    Examples, with the shipped checkpoint for word problems:
+      remask generate "Ann has 18 pencils. Sam has 7 more pencils than Ann.
+        How many pencils does Sam have?" --max-new-tokens 40 --watch
+      remask generate --file problem.txt --decoder threshold:tau=0.9
+      remask generate --json < problem.txt
+    \b
+    With a folder or a Hub id of a LLaDA, Dream or MDLM checkpoint:
+      remask generate "Why is the sky blue?" --chat --device cuda
+        --model GSAI-ML/LLaDA-8B-Instruct --window blocks:32 --reuse dual
+      remask generate "He opened the" --after " and went in." --model ./mine
+        --max-new-tokens 4 --temperature 0.7 --top-p 0.9 --top-k 50 --seed 3
+      remask generate --unconditional --model ./mine --decoder ancestral:steps=64
+    """
     import remask
     from remask.shapers import sampling
     from remask.trace.file import TraceFile
@@ -54,7 +70,16 @@ def run(
             return show(kept, network.tokenizer) if watch else kept
 
         completion = remask.generate(
-            network, [prompt], max_new_tokens=max_new_tokens, shapers=shapers, seed=seed, chat=chat, unconditional=unconditional, through=through, **chosen
+            network,
+            [prompt],
+            max_new_tokens=max_new_tokens,
+            shapers=shapers,
+            seed=seed,
+            chat=chat,
+            unconditional=unconditional,
+            after=[after] if after else (),
+            through=through,
+            **chosen,
         )[0]
     stats = completion.stats
     if as_json:

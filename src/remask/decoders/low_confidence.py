@@ -28,6 +28,7 @@ class LowConfidence(Decoder):
     the budget of the blocks, and what is then left after n steps, in the published loop for ever, is written one per forward.
     """
 
+    everywhere: ClassVar[bool] = False
     steps: int | None = None
     score: ConfidenceName = "max"
     mask_candidates: bool = False
@@ -60,6 +61,7 @@ class LowConfidence(Decoder):
 class Random(Decoder):
     """Write positions in random order: with one token per forward an exact any-order sampler (first-hitting order)."""
 
+    everywhere: ClassVar[bool] = False
     steps: int | None = None
     mask_candidates: bool = False
     papers: ClassVar[tuple[Paper, ...]] = (LLADA,)

@@ -46,7 +46,16 @@ def evaluate(
     for start in range(0, len(waiting), batch):
         chosen = waiting[start : start + batch]
         seen = None if through is None else partial(through, chosen)
-        completions = generate(model, [items[index].prompt for index in chosen], max_new_tokens=max_new_tokens, seed=[seed + index for index in chosen], through=seen, **parts)
+        after = [items[index].after for index in chosen]
+        completions = generate(
+            model,
+            [items[index].prompt for index in chosen],
+            max_new_tokens=max_new_tokens,
+            seed=[seed + index for index in chosen],
+            after=after if any(after) else (),
+            through=seen,
+            **parts,
+        )
         for index, completion in zip(chosen, completions, strict=True):
             item, stats = items[index], completion.stats
             costs = {"forwards": stats.forwards, "positions": stats.positions, "generated": stats.generated, "seconds": stats.seconds, "batch": len(chosen)}

@@ -36,6 +36,11 @@ class Tokenizer:
         """Ids of the text; special tokens only where the text spells them."""
         return self.backend.encode(text, add_special_tokens=False).ids
 
+    def continuation(self, text: str) -> list[int]:
+        """Ids of a text that stands behind another one: without the space that some tokenizers put before a text."""
+        before, both = self.encode("."), self.encode("." + text)
+        return both[len(before) :] if both[: len(before)] == before else self.encode(text)
+
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """The text of the ids; ids without a token (vocabulary padding) vanish."""
         return self.backend.decode([int(i) for i in ids], skip_special_tokens=not keep_special)

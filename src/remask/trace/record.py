@@ -11,7 +11,7 @@ from torch import Tensor
 
 from remask.canvas import Canvas
 from remask.denoise import Step
-from remask.prediction import Belief
+from remask.prediction import Belief, Summary
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def event(before: Canvas, step: Step, row: int, run: str, number: int, *, drafts
     )
 
 
-def logits_of(belief: Belief, row: int, real: Tensor) -> Tensor:
+def logits_of(belief: Belief | Summary, row: int, real: Tensor) -> Tensor:
     """(R, V): the belief at the real positions of a row."""
     return belief.logits[row][real]
 

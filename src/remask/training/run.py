@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from remask.errors import RemaskError
 from remask.models.base import Network
+from remask.models.dsl import DSL
 from remask.models.llada import LLaDA
 from remask.models.loading import FAMILIES, load
 from remask.training import listwise
@@ -63,6 +64,8 @@ class Learner(nn.Module):
         if compiled:
             for block in model.parts["blocks"]:
                 block.compile(dynamic=False)
+            if isinstance(model, DSL):  # its converter makes (B, L, V + 1) floats, which one kernel need not write
+                model.mix = torch.compile(model.mix, dynamic=False)
 
     def _score(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         return cross_entropy(self.model.head(hidden), tokens, self.model.mask_id)
@@ -87,6 +90,21 @@ class World:
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
         return World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), int(os.environ.get("LOCAL_RANK", 0)))
+
+    def mean(self, value: Tensor) -> float:
+        """The mean of a number over the processes, the same in all of them."""
+        if self.size > 1:
+            value = value.clone()
+            torch.distributed.all_reduce(value)
+        return float(value) / self.size
+
+    def agree(self, answer: bool, device: torch.device) -> bool:
+        """What process 0 says: clocks differ, and a process that stops alone leaves the others waiting."""
+        if self.size == 1:
+            return answer
+        said = torch.tensor(int(answer), device=device)
+        torch.distributed.broadcast(said, 0)
+        return bool(said)
 
 
 def build(config: Mapping[str, Any], device: torch.device, seed: int = 0) -> Network:
@@ -252,6 +270,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("high")
     run = Run(recipe, folder, init=init, device=device, compiled=compiled)
+    if run.world.rank == 0:
+        forget_after(folder / "metrics.jsonl", run.step)
     since = run.step if init is not None and run.step == 0 else 0
     seen, total, mark = 0, torch.zeros((), device=run.device), time.monotonic()
     first = run.step
@@ -259,8 +279,10 @@ def train(
         total += run.learn(batch, since)
         seen += batch.tokens.numel() * run.world.size
         over = minutes is not None and time.monotonic() - started > 60 * minutes
+        if run.world.size > 1:
+            over = run.step % every == 0 and run.world.agree(over, run.device)
         if run.step % every == 0 or over:
-            loss = float(total) / max(1, run.step - first)
+            loss = run.world.mean(total) / max(1, run.step - first)
             if not math.isfinite(loss) and int(run.dropped) > every // 2:
                 raise RemaskError(f"the loss is {loss} at step {run.step} and {int(run.dropped)} updates were dropped; lower the rates and continue from {folder / 'state'}")
             now = time.monotonic()
@@ -283,6 +305,14 @@ def train(
     if recipe.evaluate is not None and run.world.rank == 0:
         log(run, {"step": run.step, **recipe.evaluate(run.averaged())}, report)
     return folder / "checkpoint"
+
+
+def forget_after(metrics: Path, step: int) -> None:
+    """Drop the lines of steps that a kill has undone, and one that it left half written."""
+    if metrics.exists():
+        whole = metrics.read_text(encoding="utf-8").rpartition("\n")[0].splitlines(keepends=True)
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
+        metrics.write_text("".join(line if line.endswith("\n") else line + "\n" for line in kept), encoding="utf-8")
 
 
 def log(run: Run, line: dict[str, Any], report: Callable[[dict[str, Any]], None] | None) -> None:

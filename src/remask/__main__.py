@@ -1,0 +1,5 @@
+"""`python -m remask`, for torchrun and the like."""
+
+from remask.cli import main
+
+main()
