@@ -80,9 +80,9 @@ async def ask(port: int, data: bytes) -> tuple[int, bytes]:
     return int(head.split()[1]) if head else 0, rest
 
 
-async def clients(port: int, count: int, requests: int, **more: Any) -> tuple[Counter[int], list[float], dict[bytes, bytes]]:
+async def clients(port: int, count: int, requests: int, rng: random.Random, **more: Any) -> tuple[Counter[int], list[float], dict[bytes, bytes]]:
     """So many clients that ask one after another; statuses (0: none), seconds, and the texts by request."""
-    rng, left = random.Random(0), requests
+    left = requests
     statuses: Counter[int] = Counter()
     seconds: list[float] = []
     texts: dict[bytes, bytes] = {}
@@ -114,18 +114,26 @@ def report(name: str, statuses: Counter[int], seconds: list[float], wall: float)
 def run_clients(port: int, process: subprocess.Popen[str], options: argparse.Namespace) -> None:
     """Many at once; then a hundred of the same requests alone, which must give the same texts."""
     began = time.monotonic()
-    statuses, seconds, texts = asyncio.run(clients(port, options.clients, options.requests))
+    statuses, seconds, texts = asyncio.run(clients(port, options.clients, options.requests, random.Random(0)))
     report(f"{options.clients} clients", statuses, seconds, time.monotonic() - began)
     again = [json.loads(asyncio.run(ask(port, data))[1])["choices"][0]["text"] == text for data, text in list(texts.items())[:100]]
     print(f"the same alone: {sum(again)} of {len(again)} texts equal; memory {resident(process):.0f} MB")
 
 
 def run_memory(port: int, process: subprocess.Popen[str], options: argparse.Namespace) -> None:
-    """Memory after every tenth of the requests."""
-    for tenth in range(10):
+    """Memory after every tenth of the requests, which are short: one in ten is malformed, one in ten streams."""
+    rng = random.Random(0)
+
+    async def tenth(count: int) -> tuple[Counter[int], list[float]]:
+        short = {"max_tokens": 2, "decoder": "threshold:tau=0.0"}
+        kinds = ((count * 8 // 10, short), (count // 10, {**short, "stream": True, "include_canvas": True}), (count // 10, {"decoder": "sloth"}))
+        found = await asyncio.gather(*(clients(port, 10, requests, rng, **more) for requests, more in kinds))
+        return sum((statuses for statuses, _, _ in found), Counter()), sorted(value for _, seconds, _ in found for value in seconds)
+
+    for number in range(1, 11):
         began = time.monotonic()
-        statuses, seconds, _ = asyncio.run(clients(port, 32, options.requests // 10))
-        report(f"{(tenth + 1) * options.requests // 10} requests, memory {resident(process):.1f} MB", statuses, seconds, time.monotonic() - began)
+        statuses, seconds = asyncio.run(tenth(options.requests // 10))
+        report(f"{number * options.requests // 10} requests, memory {resident(process):.1f} MB", statuses, seconds, time.monotonic() - began)
 
 
 async def slow_reader(port: int, stop: asyncio.Event) -> None:
@@ -146,7 +154,7 @@ def run_readers(port: int, process: subprocess.Popen[str], options: argparse.Nam
             stop, began = asyncio.Event(), time.monotonic()
             readers = [asyncio.create_task(slow_reader(port, stop)) for _ in range(slow)]
             await asyncio.sleep(0.5)
-            statuses, seconds, _ = await clients(port, options.clients, options.requests)
+            statuses, seconds, _ = await clients(port, options.clients, options.requests, random.Random(0))
             report(f"beside {slow} slow readers", statuses, seconds, time.monotonic() - began)
             stop.set()
             await asyncio.gather(*readers)
@@ -162,7 +170,7 @@ def run_restart(folder: Path, options: argparse.Namespace) -> None:
     first = json.loads(asyncio.run(ask(port, data))[1])["choices"]
 
     async def killed() -> Counter[int]:
-        asking = asyncio.create_task(clients(port, 50, 1000))
+        asking = asyncio.create_task(clients(port, 50, 1000, random.Random(0)))
         await asyncio.sleep(0.5)
         process.send_signal(signal.SIGKILL)
         return (await asking)[0]

@@ -78,11 +78,13 @@ def test_a_likelihood_is_the_bound_and_says_whether_greedy_decoding_agrees(demo,
     item = json.loads((folder / "data.jsonl").read_text().splitlines()[0])
     judge = RemaskLM(demo, Settings({"decoder": remask.Threshold(0.9)}, samples=8, seed=2))
     (right, agrees), (wrong, _), (nothing, _) = judge.loglikelihood([request("loglikelihood", item["problem"], text) for text in (item["right"], item["wrong"], "")])
-    assert right == remask.log_likelihood(demo, item["problem"], item["right"], samples=8, seed=2).bound
+    context, answer = judge.divided(item["problem"], item["right"])
+    assert demo.tokenizer.decode([*context, *answer]) == item["problem"] + item["right"]
+    assert right == remask.log_likelihood(demo, context, answer, samples=8, seed=2).bound
     assert right > wrong
     assert nothing == 0.0
-    (row,) = remask.decode(demo, [demo.tokenizer.encode(item["problem"])], max_new_tokens=len(demo.tokenizer.encode(item["right"])), decoder=remask.Threshold(0.9)).tokens
-    assert agrees == (demo.tokenizer.decode(row.tolist()) == item["problem"] + item["right"])
+    (row,) = remask.decode(demo, [context], max_new_tokens=len(answer), decoder=remask.Threshold(0.9)).tokens
+    assert agrees == (row.tolist() == [*context, *answer])
 
 
 def test_rolling_likelihoods_cover_texts_longer_than_the_model(checkpoint):

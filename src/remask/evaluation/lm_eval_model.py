@@ -51,13 +51,13 @@ class RemaskLM(LM):
         texts = [""] * len(requests)
         manners: dict[tuple[int, float], list[int]] = {}
         for index, request in enumerate(requests):
-            prompt, asked = request.args
+            prompt, asked = arguments(request)
             manners.setdefault((self.room(prompt, asked), heat(asked)), []).append(index)
         for (room, temperature), members in manners.items():
             for start in range(0, len(members), self.settings.batch):
                 chosen = members[start : start + self.settings.batch]
-                for index, text in zip(chosen, self.texts([requests[index].args[0] for index in chosen], room, temperature, chosen), strict=True):
-                    texts[index] = before_any(text, requests[index].args[1].get("until"))
+                for index, text in zip(chosen, self.texts([arguments(requests[index])[0] for index in chosen], room, temperature, chosen), strict=True):
+                    texts[index] = before_any(text, arguments(requests[index])[1].get("until"))
         return texts
 
     def texts(self, prompts: Sequence[str], room: int, temperature: float, numbers: Sequence[int]) -> list[str]:
@@ -80,11 +80,11 @@ class RemaskLM(LM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """The Monte-Carlo bound for each (context, continuation), and whether greedy decoding writes the continuation."""
-        return [self.judged(*self.divided(*request.args)) for request in requests]
+        return [self.judged(*self.divided(*arguments(request))) for request in requests]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """The bound for whole texts, in pieces that fit the model."""
-        return [sum(self.bound([], piece) for piece in self.pieces(request.args[0])) for request in requests]
+        return [sum(self.bound([], piece) for piece in self.pieces(arguments(request)[0])) for request in requests]
 
     def divided(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """The ids of both, from one encoding of the whole text; blanks between them belong to the continuation, as in the harness."""
@@ -114,6 +114,11 @@ class RemaskLM(LM):
         return [ids[start : start + reach] for start in range(0, len(ids), reach)]
 
 
+def arguments(request: Instance) -> Any:
+    """What a request is about: (prompt, settings), (context, continuation) or (text,), by its kind."""
+    return request.args
+
+
 def heat(asked: dict[str, Any]) -> float:
     """The temperature that a task asks for: 0 unless it samples."""
     return float(asked.get("temperature", 0.0)) if asked.get("do_sample", True) else 0.0
@@ -131,7 +136,8 @@ def run_task(model: Any, task: str, *, settings: Settings, limit: int | None = N
     if task not in manager.all_tasks:
         raise RemaskError(f"the harness knows no task {task!r}; see `lm-eval ls tasks`, or name the folder of your own with --tasks")
     judge = RemaskLM(model, settings)
-    found: Any = simple_evaluate(judge, tasks=[task], limit=limit, task_manager=manager, bootstrap_iters=0, log_samples=False, random_seed=settings.seed)
+    run: Any = simple_evaluate
+    found = run(judge, tasks=[task], limit=limit, task_manager=manager, bootstrap_iters=0, log_samples=False, random_seed=settings.seed)
     rows, forwards, generated = len(judge.costs), sum(cost.forwards for cost in judge.costs), sum(cost.generated for cost in judge.costs)
     costs = {
         "generated_texts": rows,
