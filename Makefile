@@ -6,14 +6,18 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test test-gpu lint clean
 
-$(BIN)/.ready: pyproject.toml Makefile
+$(BIN)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(BIN)/.ready: $(BIN)/.installed
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-demo: $(BIN)/.ready
+demo: $(BIN)/.installed
 	$(BIN)/remask demo
 
 lint: $(BIN)/.ready

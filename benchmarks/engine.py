@@ -19,7 +19,7 @@ import torch
 
 import remask
 from remask.denoise import Plan, denoise, start, step
-from remask.engine import Engine, Request
+from remask.engine import Engine, Request, Update
 from remask.evaluation.harness import environment
 from remask.training.run import build
 
@@ -36,12 +36,12 @@ def network(name: str, device: str, dtype: str) -> Any:
     return build(LLADA_8B, torch.device(device)).to(getattr(torch, dtype)).eval().requires_grad_(False)
 
 
-def requests(arguments: argparse.Namespace) -> list[Request]:
+def requests(arguments: argparse.Namespace, vocabulary: int) -> list[Request]:
     """Prompts of random tokens and of every length in the ranges; the decoders in turn."""
     chance = random.Random(0)
     return [
         Request(
-            [chance.randrange(1, 1000) for _ in range(chance.randint(*arguments.prompt))],
+            [chance.randrange(1, min(1000, vocabulary - 2)) for _ in range(chance.randint(*arguments.prompt))],
             chance.randint(*arguments.new),
             decoder=remask.parse_decoder(arguments.decoder[number % len(arguments.decoder)]),
             seed=number,
@@ -52,13 +52,12 @@ def requests(arguments: argparse.Namespace) -> list[Request]:
     ]
 
 
-def through_engine(model: Any, asked: list[Request], rows: int, forward_cost: int | None) -> list[list[int]]:
+def through_engine(engine: Engine, asked: list[Request]) -> list[Update]:
     """All at once."""
-    engine = Engine(model, max_rows=rows, queue=len(asked), forward_cost=forward_cost)
     tickets = [engine.submit(request) for request in asked]
     while engine.step():
         pass
-    return [ticket.result(0).tokens.tolist() for ticket in tickets]
+    return [ticket.result(0) for ticket in tickets]
 
 
 def one_by_one(model: Any, asked: list[Request]) -> list[list[int]]:
@@ -102,15 +101,12 @@ def timed(action: Callable[[], Any]) -> tuple[float, Any]:
 def mixed(arguments: argparse.Namespace) -> dict[str, Any]:
     """64 queued prompts of mixed lengths."""
     model = network(arguments.model, arguments.device, arguments.dtype)
-    asked = requests(arguments)
-    counted = Engine(model, max_rows=arguments.batch, queue=len(asked))
-    tickets = [counted.submit(request) for request in asked]
-    while counted.step():
-        pass
-    positions = sum(ticket.result(0).positions for ticket in tickets)
-    forwards = sum(ticket.result(0).forwards for ticket in tickets)
+    asked = requests(arguments, model.vocab_size)
+    engine = Engine(model, max_rows=arguments.batch, queue=len(asked), forward_cost=arguments.forward_cost)
+    counted = through_engine(engine, asked)  # warm as well
+    positions, forwards = sum(update.positions for update in counted), sum(update.forwards for update in counted)
     contenders: dict[str, Callable[[], Any]] = {
-        "engine": lambda: through_engine(model, asked, arguments.batch, arguments.forward_cost),
+        "engine": lambda: [update.tokens.tolist() for update in through_engine(engine, asked)],
         "one by one": lambda: one_by_one(model, asked),
         "packed": lambda: packed(model, asked, arguments.batch, positions),
     }
@@ -132,11 +128,14 @@ def mixed(arguments: argparse.Namespace) -> dict[str, Any]:
 def arrivals(arguments: argparse.Namespace) -> dict[str, Any]:
     """Latency at a share of the rate that a full queue is served at."""
     model = network(arguments.model, arguments.device, arguments.dtype)
-    asked = requests(arguments)
-    through_engine(model, asked[: arguments.batch], arguments.batch, arguments.forward_cost)  # warm
-    full, _ = timed(lambda: through_engine(model, asked, arguments.batch, arguments.forward_cost))
+    asked = requests(arguments, model.vocab_size)
+    engine = Engine(model, max_rows=arguments.batch, queue=len(asked), forward_cost=arguments.forward_cost)
+    through_engine(engine, asked[: arguments.batch])  # warm
+    begun = time.monotonic()
+    through_engine(engine, asked)
+    full = time.monotonic() - begun
     rate = arguments.load * len(asked) / full
-    engine = Engine(model, max_rows=arguments.batch, queue=len(asked), forward_cost=arguments.forward_cost).start()
+    engine.start()
     chance, tickets = random.Random(1), []
     begun = time.monotonic()
     for request in asked:
@@ -160,10 +159,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--rows", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--prompt", type=int, nargs=2, default=(4, 40))
     parser.add_argument("--new", type=int, nargs=2, default=(8, 32))
-    parser.add_argument("--decoder", nargs="+", default=[f"low_confidence:steps={steps}" for steps in (2, 4, 6, 8)])
+    parser.add_argument("--decoder", nargs="+", default=["low_confidence"])
     parser.add_argument("--early-stop", action="store_true")
     parser.add_argument("--forward-cost", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=3)

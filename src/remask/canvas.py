@@ -70,6 +70,10 @@ class Canvas:
             shadows = torch.cat([torch.zeros_like(canvas.given) if canvas.shadows is None else canvas.shadows for canvas in same])
         return replace(same[0], tokens=tokens, given=given, real=real, shadows=shadows)
 
+    def holding(self, frozen: Tensor | None) -> Canvas:
+        """With the frozen (B, L) positions given as well; None: none."""
+        return self if frozen is None else replace(self, given=self.given | frozen)
+
     @staticmethod
     def from_prompts(
         prompts: Sequence[Sequence[int]] | Tensor,

@@ -12,8 +12,7 @@ from torch import Tensor
 from remask import memory
 from remask.canvas import Canvas
 from remask.errors import RemaskError
-from remask.models.base import aligned
-from remask.models.store import Chosen
+from remask.models.store import Chosen, aligned
 
 
 class Model(Protocol):
@@ -238,7 +237,7 @@ def put_rows(old: Tensor | None, index: Tensor, fresh: Tensor, count: int) -> Te
 
 def checked(logits: Tensor, real: Tensor, index: Tensor, steps: Tensor) -> Tensor:
     """The logits, or an error that names the rows with a NaN at a real position."""
-    bad = (logits.isnan().any(-1) & real).any(1)
+    bad = (logits.amax(-1).isnan() & real).any(1)  # the largest of a row with a NaN is NaN
     if bool(bad.any()):
         rows = index[bad].tolist()
         raise RemaskError(f"NaN logits at step {int(steps[rows[0]])} in rows {rows}; check the checkpoint, or load it with dtype=float32")

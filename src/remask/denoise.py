@@ -11,6 +11,7 @@ from torch import Tensor
 
 from remask import memory
 from remask.canvas import Canvas, Edit
+from remask.combinations import check_combination
 from remask.compute import Kept, Manner, Model, compute
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import LowConfidence
@@ -34,6 +35,9 @@ class Plan:
     shapers: tuple[Shaper, ...] = ()
     early_stop: bool = False
     uniforms: Uniforms = keyed_uniforms
+
+    def __post_init__(self) -> None:
+        check_combination(self.decoder, self.reuse)
 
     @property
     def draws(self) -> bool:
@@ -119,7 +123,7 @@ def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
 class Sight:
     """What is settled before the network is asked. running: (B, 1) bool.  eligible, active: (B, L) bool, what may be written and what is computed.
 
-    canvas: the state's, with the shadows that the decoder asked for.
+    canvas: what the decoder sees: the state's, with the shadows that it asked for, and given where the reuse rule forbids an edit.
     """
 
     scene: Scene
@@ -169,7 +173,10 @@ def look(state: State, plan: Plan) -> Sight:
     active = plan.reuse.active(scene, state.reuse) & running
     if not plan.reuse.stale:
         active |= state.touched & state.canvas.real & running
-    canvas = shadowed(state.canvas, plan.decoder.shadows(state.canvas, scene.span, state.decoder), running)
+    shown = state.canvas.holding(plan.reuse.protected(state.reuse))
+    if plan.decoder.rescores and plan.reuse.stores:
+        active |= scene.span & ~shown.given & ~shown.masked
+    canvas = shadowed(shown, plan.decoder.shadows(shown, scene.span, state.decoder), running)
     if canvas.shadows is not None:  # a row that would compute nothing has no shadows to stand beside
         active |= canvas.real & canvas.shadows.any(1, keepdim=True) & ~active.any(1, keepdim=True)
     return Sight(scene, running, eligible, active, canvas)
@@ -186,11 +193,9 @@ def believe(model: Model, state: State, plan: Plan, sight: Sight) -> tuple[Any, 
 
 def conclude(model: Model, state: State, plan: Plan, sight: Sight, prediction: Prediction, computed: Tensor) -> tuple[State, Step]:
     """What the parts make of the belief; computed: (B, L) bool. `state.kept` is still that of the pass before."""
-    view = View(state.canvas, prediction, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
+    view = View(sight.canvas, prediction, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
     edit, remembered = plan.decoder.step(view, state.decoder)
-    edit = edit.within(sight.running & ~state.canvas.given)
-    if (protected := plan.reuse.protected(state.reuse)) is not None:
-        edit = edit.within(~protected)
+    edit = edit.within(sight.running & ~sight.canvas.given)
     canvas = edit.apply(state.canvas)
     done = state.done | ~canvas.masked.any(1)
     if (pending := plan.decoder.pending(remembered)) is not None:

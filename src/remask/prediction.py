@@ -34,10 +34,10 @@ class Belief:
         """(B, L, 2): the largest and the second largest probability."""
         return self.probabilities.topk(min(2, self.logits.shape[-1]), dim=-1).values
 
-    @property
+    @cached_property
     def confidence(self) -> Tensor:
         """(B, L): the largest probability."""
-        return self.top_two[..., 0]
+        return self.probabilities.amax(-1)
 
     @cached_property
     def sampled_confidence(self) -> Tensor:

@@ -19,7 +19,7 @@ from remask.cli import app, main
 from remask.cli.demo import DECODERS
 from remask.cli.train import load_recipe
 from remask.evaluation import tasks
-from remask.evaluation.frontier import SWEEPS
+from remask.evaluation.frontier import settings
 from remask.evaluation.harness import evaluate, read_records, summarise
 from remask.evaluation.intervals import wilson
 from remask.text.ending import before_end
@@ -362,7 +362,7 @@ def test_every_option_has_a_help_text(monkeypatch):
 
 def test_every_decoder_runs_on_a_shipped_checkpoint(tmp_path):
     """One setting of every registered decoder, in one command; each finishes every sum, right or wrong."""
-    specs = [sweep[0] for sweep in SWEEPS.values()]
+    specs = [settings(name)[0] for name in remask.decoders()]
     options = [option for spec in specs for option in ("--decoder", spec)]
     done = remask_command("bench", "decoders", "addition", "-n", "2", "--batch", "2", "--dtype", "float32", "--out", str(tmp_path / "bench.json"), *options)
     assert done.returncode == 0, done.stderr

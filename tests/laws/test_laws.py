@@ -36,7 +36,7 @@ DECODER_SPECS = [
     "credit:reset=false",
     "halton:base=3,steps=6",
     "starr:signals=distribution,top=4",
-    "starr:reading=H3,fast_steps=2,slow_steps=3,neighbours=commit",
+    "starr:reading=H3,fast_steps=2,slow_steps=3,neighbours=commit_conf",
 ]
 WINDOW_SPECS = [*(name for name in WINDOWS if name != "daedal"), "blocks:3", "blocks:4,origin=canvas", "daedal:eos=0,block=4,first=0,low=0"]
 """Canvases that grow are held to the laws in tests/test_daedal.py, by their source maps."""
@@ -66,10 +66,16 @@ def test_the_laws_hold(combination):
     canvas, steps = run(PROMPTS, combination, 5)
     final = steps[-1].canvas
     assert not final.masked.any(), "every run ends with nothing masked"
+    assert len(steps) <= 40 * canvas.shape[1], "every run ends, and soon"
     before, finished = canvas, torch.zeros(canvas.shape[0], dtype=torch.bool)
+    edited, stale = canvas.real, remask.parse_reuse(combination[2]).stale
     for seen in steps:
         assert torch.equal(seen.canvas.tokens[canvas.given], canvas.tokens[canvas.given]), "given positions never change"
         assert not (seen.edit.write & before.given).any()
+        assert not (seen.edit.tokens[seen.edit.write] == MASK).any(), "a written token is never the mask"
+        if not stale:
+            assert not (edited & ~seen.active & ~finished[:, None]).any(), "what was edited is computed next"
+        edited = seen.edit.touched
         assert torch.equal(seen.canvas.tokens[finished], before.tokens[finished]), "a finished row is frozen"
         assert not seen.active[finished].any(), "a finished row costs nothing"
         before, finished = seen.canvas, seen.done
@@ -98,6 +104,26 @@ def test_reuse_of_unchanged_rows_changes_nothing_but_the_count(decoder, window):
     fresh, unchanged = (run(PROMPTS, (decoder, window, reuse), 3)[1] for reuse in ("fresh", "unchanged"))
     assert torch.equal(fresh[-1].canvas.tokens, unchanged[-1].canvas.tokens)
     assert (unchanged[-1].forwards <= fresh[-1].forwards).all()
+
+
+@pytest.mark.parametrize("window", ["whole", "blocks:3", "blocks:6", "blocks:4,origin=canvas"])
+@pytest.mark.parametrize("decoder", DECODER_SPECS)
+def test_decode_is_the_last_step_of_denoise(decoder, window):
+    canvas, steps = run(PROMPTS[::2], (decoder, window, "fresh"), 5)
+    decoded = remask.decode(chain_b(), PROMPTS[::2], max_new_tokens=12, **parts((decoder, window, "fresh"), seed=5))
+    for row, tokens in enumerate(decoded.tokens):
+        assert torch.equal(tokens, steps[-1].canvas.tokens[row][canvas.real[row]])
+    assert torch.equal(decoded.forwards, steps[-1].forwards)
+    assert torch.equal(decoded.positions, steps[-1].positions)
+
+
+PARTS = [(remask.parse_decoder, DECODER_SPECS), (remask.parse_window, WINDOW_SPECS), (remask.parse_reuse, [*remask.reuses(), *STORING])]
+
+
+@pytest.mark.parametrize(("parse", "text"), [(parse, text) for parse, texts in PARTS for text in texts])
+def test_a_part_is_its_spec_string(parse, text):
+    assert parse(str(parse(text))) == parse(text)
+    assert eval(repr(parse(text)), vars(remask)) == parse(text)
 
 
 @pytest.mark.parametrize("text", [*DECODER_SPECS, "threshold:0.7,strict=true", "factor:2", "low_confidence:score=sampled,mask_candidates=true"])

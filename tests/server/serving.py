@@ -20,11 +20,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz .:\n0123456789"
 TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}assistant: "
 
 
-def write_checkpoint(folder, *, scale=1.0):
+def write_checkpoint(folder, *, scale=1.0, longest=256):
     """A random network over letters; `scale` sharpens its beliefs."""
     size = len(LETTERS) + 2
     config = {
-        "architectures": ["LLaDAModelLM"], "d_model": 16, "n_layers": 1, "n_heads": 2, "mlp_hidden_size": 16, "vocab_size": size, "max_sequence_length": 256,
+        "architectures": ["LLaDAModelLM"], "d_model": 16, "n_layers": 1, "n_heads": 2, "mlp_hidden_size": 16, "vocab_size": size, "max_sequence_length": longest,
         "rope": True, "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "mask_token_id": size - 1, "eos_token_id": size - 2,
     }  # fmt: skip
     write_json(folder / "config.json", config)

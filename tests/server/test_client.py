@@ -1,5 +1,7 @@
 """The official client works unchanged, and what it gets is what the library would write."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import openai
 import pytest
 import torch
@@ -134,6 +136,18 @@ def test_the_canvas_comes_only_when_asked_for_and_replays_to_the_answer(client):
     assert "".join(pieces[token] for token in tokens).startswith("abc" + "".join(chunk.choices[0].text for chunk in chunks))
     assert [line["step"] for line in lines if line["kind"] == "step"] == [*range(len(records) - 1)]
     assert len(records) > 3
+
+
+def test_many_clients_at_once_get_their_own_texts_and_only_those(client, letters):
+    model = remask.load(letters)
+    prompts = [f"{letter}{letter} is {place}" for place, letter in enumerate("abcdefghijklmnopqrstuvwx")]
+    expected = remask.generate(model, prompts, max_new_tokens=10, seed=[*range(24)], shapers=(remask.Temperature(1.0),))
+
+    def ask(place):
+        return client.completions.create(model="tiny", prompt=prompts[place], max_tokens=10, seed=place, temperature=1).choices[0].text
+
+    with ThreadPoolExecutor(24) as pool:
+        assert list(pool.map(ask, range(24))) == [completion.text for completion in expected]
 
 
 def test_the_model_is_listed_and_another_one_is_not_found(client):

@@ -91,25 +91,7 @@ def garbage(rng):
     """A body that is wrong somewhere, most of the time."""
     body = {"prompt": "abc", "max_tokens": 2}
     values = [None, True, -1, 0, 1e308, 10**30, "", "\x00", "a" * 300, [], {}, [[]], {"a": {}}, "blocks:0", "threshold:tau=(", "((((", "\u202e", 2**63, -(2**63), 0.1]
-    names = [
-        "prompt",
-        "max_tokens",
-        "temperature",
-        "top_p",
-        "n",
-        "seed",
-        "stop",
-        "stream",
-        "decoder",
-        "window",
-        "reuse",
-        "infill",
-        "suffix",
-        "logprobs",
-        "stream_options",
-        "x",
-        "model",
-    ]
+    names = ["prompt", "max_tokens", "temperature", "top_p", "n", "seed", "stop", "stream", "decoder", "window", "reuse", "infill", "suffix", "logprobs", "x", "model"]
     for _ in range(rng.randint(1, 3)):
         body[rng.choice(names)] = rng.choice(values)
     data = json.dumps(body).encode()

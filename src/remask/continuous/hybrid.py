@@ -32,7 +32,7 @@ def decode_commit(
 ) -> Decoded:
     """Walk the grid, write the arg max where its probability reaches `tau`, and let a discrete decoder write the rest.
 
-    Over-sharp even with an exact denoiser: its likelihood looks better than the data's own (docs/findings.md), so judge it by more than that.
+    Over-sharp even with an exact denoiser: its likelihood looks better than the data's own (docs/findings/dsl.md), so judge it by more than that.
     """
     seeds = row_seeds(seed, canvas.shape[0])
     z = walk(model, canvas, grid, 1.0, torch.tensor(seeds, device=canvas.tokens.device), uniforms, shapers)
@@ -59,7 +59,7 @@ def decode_native(
 ) -> Decoded:
     """Walk the grid, then draw p(x | z) at a random part of the undecided positions in each of `steps` passes; the others keep their z.
 
-    A drawn token goes to its endpoint. len(grid) - 1 + steps forwards. Not sharpened, but behind the plain SDE at equal forwards (docs/findings.md).
+    A drawn token goes to its endpoint. len(grid) - 1 + steps forwards. Not sharpened, but behind the plain SDE at equal forwards (docs/findings/dsl.md).
     """
     if steps < 1:
         raise RemaskError(f"steps is {steps}; it must be 1 or more")

@@ -33,6 +33,10 @@ class Hierarchy(Decoder):
     def revises(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.remask
 
+    @property
+    def rescores(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.remask
+
     def init(self, canvas: Canvas) -> None:
         return None
 

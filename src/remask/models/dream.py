@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from remask.citation import DREAM, Paper
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
-from remask.models.base import Network, aligned
+from remask.models.base import Network
 from remask.models.config import end_ids, mask_id, multiple, number, refuse, require, whole
-from remask.models.store import Memory
+from remask.models.store import Memory, aligned
 
 
 class Attention(nn.Module):

@@ -80,5 +80,5 @@ class Reuse(Protocol):
         return state
 
     def protected(self, state: State) -> Tensor | None:
-        """(B, L) bool: positions that no edit may change; None: none."""
+        """(B, L) bool: positions that no edit may change, and that a decoder sees as given; None: none."""
         return None

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from remask.engine import Request
 from remask.errors import RemaskError
 from remask.server.protocol import ChatBody, CompletionBody, Sampling
-from remask.shapers import Shaper, sampling
+from remask.shapers import Temperature, TopP
 from remask.spec import parse_decoder, parse_reuse, parse_window
 from remask.text.ending import end_ids
 from remask.windows import room
 
 ROOM = 128
-"""New tokens of a chat that names no number."""
+"""New tokens of a request that names no number, where they fit."""
 MOST_DIGITS = 7
 """Digits of a number in a spec string: a schedule of 10^12 steps is an attack."""
 
@@ -51,7 +51,7 @@ def asked(body: CompletionBody | ChatBody, model: Any, *, longest: int, deadline
     }  # fmt: skip
     if body.include_canvas and not body.stream:
         raise Refused("include_canvas needs stream=true; set it, or leave include_canvas out", param="include_canvas")
-    ids, new, first, last = canvas(body, model)
+    ids, new, first, last = canvas(body, model, longest)
     whole = len(ids) + room(parts["window"], ids, new, model.mask_id)
     if whole > longest:
         raise Refused(
@@ -77,11 +77,11 @@ def part(text: str, parse: Callable[[str], Any], name: str) -> Any:
         raise Refused(str(error), param=name) from None
 
 
-def canvas(body: CompletionBody | ChatBody, model: Any) -> tuple[list[int], int, int, int]:
+def canvas(body: CompletionBody | ChatBody, model: Any, longest: int) -> tuple[list[int], int, int, int]:
     """Prompt ids, new tokens behind them, and where the answer begins and ends."""
     if isinstance(body, ChatBody):
         ids = encoded(chat_text(body, model), model, "messages")
-        new = body.max_completion_tokens or body.max_tokens or ROOM
+        new = body.max_completion_tokens or body.max_tokens or fitting(len(ids), longest)
         return ids, new, len(ids), len(ids) + new
     if not body.prompt and body.suffix is None:
         raise Refused("the prompt is empty; give a text", param="prompt")
@@ -92,12 +92,17 @@ def canvas(body: CompletionBody | ChatBody, model: Any) -> tuple[list[int], int,
         if model.mask_id not in ids:
             raise Refused(f"infill needs a gap; spell {model.tokenizer.token(model.mask_id)} once for each token to be written", param="prompt")
         return ids, 0, 0, len(ids)
-    ids, new = encoded(body.prompt, model, "prompt"), body.max_tokens or ROOM
+    ids, behind = encoded(body.prompt, model, "prompt"), [] if body.suffix is None else encoded(body.suffix, model, "suffix")
+    new = min(body.max_tokens or fitting(len(ids) + len(behind), longest), longest + 1)  # a longer canvas is refused before it is made
+    last = len(ids) + new
     if body.suffix is None:
-        return ids, new, len(ids), len(ids) + new
-    longest = model.max_length or 2**20
-    gap = [model.mask_id] * min(new, longest + 1)
-    return [*ids, *gap, *encoded(body.suffix, model, "suffix")], 0, len(ids), len(ids) + len(gap)
+        return ids, new, len(ids), last
+    return [*ids, *[model.mask_id] * new, *behind], 0, len(ids), last
+
+
+def fitting(known: int, longest: int) -> int:
+    """New tokens beside so many known ones."""
+    return max(1, min(ROOM, longest - known))
 
 
 def encoded(text: str, model: Any, name: str, *, masks: bool = False) -> list[int]:
@@ -116,6 +121,9 @@ def chat_text(body: ChatBody, model: Any) -> str:
         raise Refused(str(error), param="messages") from None
 
 
-def shapers(body: Sampling) -> Sequence[Shaper]:
+def shapers(body: Sampling) -> list[Any]:
     """Temperature, then top-p."""
-    return sampling(body.temperature or 0.0, 1.0 if body.top_p is None else body.top_p)
+    made: list[Any] = [Temperature(body.temperature)] if body.temperature else []
+    if body.top_p is not None and body.top_p != 1:
+        made.append(TopP(body.top_p))
+    return made

@@ -64,7 +64,7 @@ class CompletionBody(Sampling):
     """POST /v1/completions."""
 
     prompt: Text = Field(examples=["How many"])
-    max_tokens: int | None = Field(128, ge=1, le=2**20)
+    max_tokens: int | None = Field(None, ge=1, le=2**20, description="Absent: 128, or what fits.")
     suffix: Text | None = Field(None, description="Text behind the gap: max_tokens positions between prompt and suffix are written.")
     infill: bool = Field(False, description="Write every mask that the prompt spells; the answer is the whole text. max_tokens does not apply.")
     logprobs: Literal[0] | None = Field(None, description="0: of the tokens written. Those of alternatives are not kept.")
@@ -101,7 +101,7 @@ class ChatBody(Sampling):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)] = Field(examples=[[{"role": "user", "content": "How many"}]])
-    max_tokens: int | None = Field(None, ge=1, le=2**20)
+    max_tokens: int | None = Field(None, ge=1, le=2**20, description="Absent: 128, or what fits.")
     max_completion_tokens: int | None = Field(None, ge=1, le=2**20)
     logprobs: bool | None = Field(False, description="Of the tokens written.")
     top_logprobs: Literal[0] | None = None

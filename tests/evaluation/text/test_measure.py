@@ -116,6 +116,9 @@ def test_what_real_text_says_of_a_network_is_complete():
     assert [line["share"] for line in plain["revision"]] == [0.05, 0.1, 0.2, 0.3, 0.5]
     assert all(0 <= line[name][0] <= 1 for line in states["revision"] for name in ("fixed", "kept"))
     assert {"random_order_bound", "diffusion_bound"} <= set(states)
+    curve = list(states["cross_entropy_over_snr"].values())
+    assert len(curve) == 14
+    assert curve[-1] != curve[0]
     assert "random_order_bound" not in plain
     assert bounds(network(DSL), tokens, batch=3, points=4)["random_order_bound"] == states["random_order_bound"]
 
