@@ -154,7 +154,7 @@ def test_eval_text_prints_and_writes_every_source_and_continues(folders, tmp_pat
     assert [line["name"] for line in lines] == ["real text", "the judge's own", "remdm:steps=3", "sde:forwards=3", "network"]
     assert [line["forwards"][0] for line in lines[:-1]] == [0, 16, pytest.approx(3, abs=1), 3]
     assert all(line["rows"] == 20 for line in lines)
-    assert "the judge's own" in done.stdout
+    assert "p-MAUVE" in done.stdout
     rows = (tmp_path / "found" / "sde_forwards=3.jsonl").read_text()
     (tmp_path / "found" / "sde_forwards=3.jsonl").write_text("".join(rows.splitlines(keepends=True)[:7]))
     again = remask_command(*command)
