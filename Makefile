@@ -6,14 +6,18 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test test-gpu lint clean
 
-$(BIN)/.ready: pyproject.toml Makefile
+$(BIN)/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(BIN)/.ready: $(BIN)/.installed
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
-demo: $(BIN)/.ready
+demo: $(BIN)/.installed
 	$(BIN)/remask demo
 
 lint: $(BIN)/.ready
@@ -25,7 +29,7 @@ test: lint
 	$(BIN)/python -m pytest
 
 test-gpu:
-	PYTHONPATH=src $(PYTHON) -m pytest -n 0 -m gpu
+	PYTHONPATH=src $(PYTHON) -m pytest -o addopts=-q -m gpu
 
 clean:
 	rm -rf $(VENV)

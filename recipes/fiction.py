@@ -1,12 +1,12 @@
 """`fiction`: MDLM on public-domain English fiction, 11.4M parameters; what `fiction_dsl` starts from and is compared with.
 
 `prepare` keeps tier a of the prose as compressed token ids, small enough to carry to another machine: train `--prepare` here, copy the folder, train there.
-Rows are windows of 256 tokens anywhere in the stream of passages, each passage ended by an end-of-text.
+Rows are windows of 256 tokens anywhere in the stream of passages, each passage ended by an end-of-text. Another part of the tier goes to the judge
+(`fiction_judge`).
 """
 
 from __future__ import annotations
 
-import lzma
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 import remask
-from remask.errors import RemaskError
 from remask.evaluation.tasks.fiction import FILES, passages
 from remask.evaluation.tasks.files import data_file
 from remask.models.mdlm import MDLM
 from remask.training.corruption import antithetic_times, mask_randomly
-from remask.training.data import Batch
+from remask.training.data import Batch, read_stream, write_stream
 from remask.training.objectives import Unmasking, cross_entropy, reduce
 from remask.training.run import Recipe
 from remask.training.vocabulary import train_bpe, write_tokenizer
@@ -33,33 +32,39 @@ CONFIG: dict[str, Any] = {
     "architectures": ["MDLM"], "model_type": "mdlm", "hidden_dim": 320, "cond_dim": 8, "n_blocks": 7, "n_heads": 5,
     "vocab_size": VOCABULARY, "model_length": LENGTH, "time_conditioning": False, "eos_token_id": EOS, "mask_token_id": MASK,
 }  # fmt: skip
+OWN, GAP, JUDGE = 18_000, 1_300, 11_000
+"""Passages in a turn: this recipe's, none's, the judge's, none's. The longest book of the training files has 1,291 (pdfiction_manifest.tsv)."""
+
+
+def shares(texts: list[str]) -> tuple[list[str], list[str]]:
+    """This recipe's passages and the judge's, in turns; no book has passages in both.
+
+    A file holds its books one after the other but does not name them. A gap longer than any book keeps every book on one side. It cannot do so for
+    authors, who come again all over the file.
+    """
+    turn = OWN + GAP + JUDGE + GAP
+    own = [text for place, text in enumerate(texts) if place % turn < OWN]
+    judges = [text for place, text in enumerate(texts) if OWN + GAP <= place % turn < OWN + GAP + JUDGE]
+    return own, judges
 
 
 def prepare(folder: Path, processes: int = 2) -> None:
-    """Tokenizer and token ids, train and valid; about two minutes, 26 MB."""
+    """Tokenizer and token ids: train, the judge's train, valid and test. What is there is kept; CPU only."""
     folder.mkdir(parents=True, exist_ok=True)
+    own, judges = shares(passages(data_file(FILES["train"])))
     if not (folder / "tokenizer.json").exists():
-        write_tokenizer(train_bpe(passages(data_file(FILES["train"]))[::8], VOCABULARY), folder)
+        write_tokenizer(train_bpe(own[::5], VOCABULARY), folder)
     tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    for split in ("valid", "train"):
-        if (folder / f"fiction_{split}.xz").exists():
-            continue
-        texts, rows = passages(data_file(FILES[split])), []
-        for start in range(0, len(texts), 4000):
-            rows += [[*encoding.ids, EOS] for encoding in tokenizer.encode_batch(texts[start : start + 4000], add_special_tokens=False)]
-        stream = np.concatenate([np.array(row, dtype=np.uint16) for row in rows])
-        part = folder / f"fiction_{split}.part"
-        part.write_bytes(lzma.compress(stream.tobytes(), preset=2))
-        part.replace(folder / f"fiction_{split}.xz")
+    texts = {"fiction_train": own, "judge_train": judges, "fiction_valid": passages(data_file(FILES["valid"])), "fiction_test": passages(data_file(FILES["test"]))}
+    for name, found in texts.items():
+        if not (folder / f"{name}.xz").exists():
+            write_stream(folder / f"{name}.xz", encode(tokenizer, found))
 
 
-def stream(folder: Path, split: str) -> Tensor:
-    """(N,) int16 token ids of a split."""
-    try:
-        ids = np.frombuffer(lzma.decompress((folder / f"fiction_{split}.xz").read_bytes()), dtype=np.uint16)
-    except (FileNotFoundError, lzma.LZMAError) as error:
-        raise RemaskError(f"training data {str(folder / f'fiction_{split}.xz')!r} is missing or broken ({error}); run with --prepare first") from None
-    return torch.from_numpy(ids.astype(np.int16))
+def encode(tokenizer: Any, texts: list[str], chunk: int = 4000) -> np.ndarray[Any, Any]:
+    """(N,) ids of the passages in one row, an end-of-text behind each."""
+    rows = [[*encoding.ids, EOS] for start in range(0, len(texts), chunk) for encoding in tokenizer.encode_batch(texts[start : start + chunk], add_special_tokens=False)]
+    return np.concatenate([np.array(row, dtype=np.uint16) for row in rows])
 
 
 class Windows:
@@ -83,24 +88,29 @@ def corrupt(batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return mask_randomly(batch.eligible, times, generator), times
 
 
+def real_rows(folder: Path, rows: int) -> Tensor:
+    """(rows, LENGTH) int64: the first windows of the validation text."""
+    return read_stream(folder / "fiction_valid.xz")[: rows * LENGTH].view(-1, LENGTH).long()
+
+
 @torch.inference_mode()
-def evaluate(model: MDLM, folder: Path, rows: int = 512) -> dict[str, Any]:
+def evaluate(model: MDLM, folder: Path, rows: int = 512, steps: int = 128) -> dict[str, Any]:
     """The masked bound in nats a token on validation windows (the same windows and masks for every network), and two samples."""
-    tokens = stream(folder, "valid")[: rows * LENGTH].view(-1, LENGTH).long()
+    tokens = real_rows(folder, rows)
     generator = torch.Generator().manual_seed(1)
-    total, chunk = 0.0, 64
-    for part in tokens.split(chunk):
+    total = 0.0
+    for part in tokens.split(64):
         batch = Batch(part, torch.ones_like(part, dtype=torch.bool))
         masked, times = corrupt(batch, generator)
         logits = model.logits(part.masked_fill(masked, model.mask_id)).cpu()
         total += float(reduce(cross_entropy(logits, part, model.mask_id), masked, batch.eligible, times, "elbo")) * len(part)
-    found = remask.decode(model, [[], []], max_new_tokens=LENGTH, decoder=remask.Ancestral(128), seed=1)
+    found = remask.decode(model, [[], []], max_new_tokens=LENGTH, decoder=remask.Ancestral(steps), seed=1)
     tokenizer: Any = model.tokenizer
     return {"masked_bound": round(total / len(tokens), 4), "samples": [tokenizer.decode(row.tolist()) for row in found.tokens]}
 
 
 def recipe(folder: Path, steps: int = 12_000) -> Recipe:
-    """About 8 minutes on one H100 (estimated from the demo checkpoint's throughput, not measured)."""
+    """About 8 minutes on one H100 at 1.6M tokens/s (assumed from the demo checkpoint's run, not measured)."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def judged(model: MDLM) -> dict[str, Any]:
@@ -110,7 +120,7 @@ def recipe(folder: Path, steps: int = 12_000) -> Recipe:
     return Recipe(
         name="fiction",
         config=CONFIG,
-        source=lambda device, rank, size: Windows(stream(folder, "train"), device, rank, size),
+        source=lambda device, rank, size: Windows(read_stream(folder / "fiction_train.xz"), device, rank, size),
         corrupt=corrupt,
         objective=Unmasking("flat"),
         write_tokenizer=lambda where: write_tokenizer(tokenizer, where),

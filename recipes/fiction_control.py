@@ -1,4 +1,11 @@
-"""`fiction_control`: `fiction` continued for the steps and at the rates of `fiction_dsl`, with masks alone; the control of that run."""
+"""`fiction_control`: what `fiction_dsl` is compared with, each as long and at the same rates, from the same checkpoint. Name one with --variant.
+
+- continued: masks alone. Is it the longer training?
+- mixed: DSL with a quarter of the rows at endpoints; this is `fiction_dsl` itself.
+- log_normal: DSL without endpoints. Does a discrete decoder need them?
+- roar: DSL with nothing but endpoints. Is it the converter?
+- substitution: an MDLM shown wrong tokens too. Is it only that visible tokens may be doubted?
+"""
 
 from __future__ import annotations
 
@@ -6,13 +13,42 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from remask.cli.train import load_recipe
+from remask.errors import RemaskError
+from remask.training.corruption import substitute
+from remask.training.data import Batch
+from remask.training.objectives import Restoring
 from remask.training.run import Recipe
 
-fiction: Any = load_recipe(Path(__file__).with_name("fiction.py"))
+dsl: Any = load_recipe(Path(__file__).with_name("fiction_dsl.py"))
+fiction: Any = dsl.fiction
 prepare = fiction.prepare
+VARIANTS = ("continued", "mixed", "log_normal", "roar", "substitution")
+WRONG = 0.5
+"""The largest share of the visible tokens that `substitution` replaces."""
 
 
-def recipe(folder: Path, steps: int = 7_000) -> Recipe:
+def mask_and_substitute(batch: Batch, generator: torch.Generator) -> tuple[Tensor]:
+    """(B, L) rows as shown: uniform masks, and of what is left a share that is wrong, uniform from 0 to WRONG."""
+    masked, _ = fiction.corrupt(batch, generator)
+    share = WRONG * torch.rand(len(batch.tokens), 1, device=batch.tokens.device, generator=generator)
+    wrong = batch.eligible & (torch.rand(batch.tokens.shape, device=batch.tokens.device, generator=generator) < share)
+    return (substitute(batch.tokens, wrong, fiction.EOS, generator).masked_fill(masked, fiction.MASK),)
+
+
+def recipe(folder: Path, steps: int = 7_000, *, variant: str = "continued") -> Recipe:
     """Start it with --init from the checkpoint of `fiction`."""
-    return replace(fiction.recipe(folder, steps), name="fiction_control", matrix_rate=0.003, other_rate=3e-4)
+    masks = replace(fiction.recipe(folder, steps), matrix_rate=dsl.MATRIX_RATE, other_rate=dsl.OTHER_RATE)
+    plans = {
+        "continued": lambda: masks,
+        "mixed": lambda: dsl.recipe(folder, steps),
+        "log_normal": lambda: dsl.recipe(folder, steps, roar=0.0),
+        "roar": lambda: dsl.recipe(folder, steps, roar=1.0),
+        "substitution": lambda: replace(masks, corrupt=mask_and_substitute, objective=Restoring()),
+    }
+    if variant not in plans:
+        raise RemaskError(f"unknown variant {variant!r}; choose one of {', '.join(VARIANTS)}")
+    return replace(plans[variant](), name=f"fiction_control {variant}")

@@ -27,9 +27,9 @@ CONFIGS = {
 }  # fmt: skip
 
 
-def network(family, seed=0):
+def network(family, seed=0, **changes):
     """A float32 network in evaluation mode."""
-    config = CONFIGS[family]
+    config = {**CONFIGS[family], **changes}
     model = KINDS[config["architectures"][0]](config).eval()
     model.config = config
     generator = torch.Generator().manual_seed(seed)

@@ -77,3 +77,15 @@ def test_permuting_states_of_an_exchangeable_law_permutes_the_posterior():
     z = torch.randn(1, 5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     order = torch.tensor([3, 0, 4, 1, 2])
     torch.testing.assert_close(model.read(z[:, order]), model.read(z)[:, order])
+
+
+@pytest.mark.parametrize(("vocabulary", "width", "low", "high"), [(27, 16, 3.5, 6.5), (4096, 48, 7.5, 10.5)])
+def test_a_token_is_half_known_at_the_recorded_snr(vocabulary, width, low, high):
+    """Recorded: the cross-entropy of one position with a uniform prior is half of log V at an SNR of 4-6 and 9; log-normal medians are set by it."""
+    codes = random_codes(vocabulary, width)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(vocabulary, (1, 2000), generator=generator)
+    noise = torch.randn(1, 2000, width, dtype=torch.float64, generator=generator)
+    half = 0.5 * torch.tensor(float(vocabulary)).log()
+    costs = [torch.nn.functional.cross_entropy(tilt(localise(codes, tokens, torch.full((1, 2000), snr, dtype=torch.float64), noise), codes)[0], tokens[0]) for snr in (low, high)]
+    assert costs[0] > half > costs[1]

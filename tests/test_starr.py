@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,7 +65,7 @@ def decode(decoder, window="blocks:16,origin=canvas"):
         ("starr:c_fast=0.8,c_slow=0.8", "threshold:0.8"),
         ("starr:p=0", "threshold:0.9"),
         ("starr:window=1", "threshold:0.9"),
-        ("starr:sigma=1e12,delta=1e12,min_history=1", "threshold:0.6"),
+        ("starr:sigma=inf,delta=inf,min_history=1", "threshold:0.6"),
         ("starr:reading=H2,c_fast=1,c_slow=1,tau_base=0.85", "threshold:0.85"),
         ("starr:reading=H3", "starr"),
         ("starr:spatial=off", "starr:spatial=off,lam=0.1"),
@@ -82,11 +83,11 @@ def test_the_rule_lies_between_its_two_thresholds():
 
 
 SETTINGS = [
-    *(f"starr:spatial={name}" for name in ("abs", "neg", "pos", "z", "off")),
-    "starr:temporal=false", "starr:metric=var", "starr:detrend=diff", "starr:detrend=line", "starr:norm=quantile,p=0.5", "starr:combine=max",
-    "starr:tau_max=0.97", "starr:reading=H2,c_fast=0.8,c_slow=1,p=0.5", "starr:reading=H3,fast_steps=2,slow_steps=4", "starr:neighbours=commit",
-    "starr:neighbours=one", "starr:fallback=margin", "starr:fallback=topk,at_least=2", "starr:reset_on_flip=false", "starr:carry_history=true",
-    "starr:signals=distribution,top=8",
+    *(f"starr:spatial={name}" for name in ("abs", "neg", "pos", "off", "z", "cos")),
+    "starr:temporal=off", "starr:metric=var", "starr:detrend=diff", "starr:detrend=line", "starr:norm=quantile,p=0.5", "starr:combine=max",
+    "starr:tau_max=0.97", "starr:reading=H2,c_fast=0.8,c_slow=1,p=0.5", "starr:reading=H3,fast_steps=2,slow_steps=4", "starr:neighbours=commit_conf",
+    "starr:neighbours=one", "starr:fallback=argmax_margin", "starr:fallback=topk,at_least=2", "starr:reset_on_flip=false", "starr:carry_history=true",
+    "starr:signals=distribution,top=8", "starr:temporal_source=logit,sigma=1",
 ]  # fmt: skip
 
 
@@ -95,6 +96,78 @@ def test_every_switch_writes_everything_and_never_more_than_one_forward_a_token(
     result = decode(text)
     assert (result.forwards <= 46).all()
     assert not any((row == 8).any() for row in result.tokens)
+
+
+def states():
+    """Views of one decode, each with the trace of the steps before it: what a single state of the rule is tested on."""
+    canvas, model = Canvas.from_prompts(PROMPTS_B[:6], max_new_tokens=20, mask_id=8), chain_b()
+    before, decoder, state = canvas, remask.STaRR(), remask.STaRR().init(canvas)
+    zero = torch.zeros(6, dtype=torch.int64)
+    for seen in remask.denoise(model, canvas, decoder=decoder):
+        logits = seen.prediction.raw.logits
+        view = View(before, Prediction.of(logits, logits, logits.argmax(-1)), before.masked, zero, zero, keyed_uniforms, ~before.given)
+        yield view, state
+        _, state = decoder.step(view, state)
+        before = seen.canvas
+
+
+@pytest.mark.parametrize("text", [text for text in SETTINGS if "H2" not in text and "H3" not in text])
+def test_signals_and_thresholds_stay_in_their_bounds_and_what_is_written_lies_between_the_static_rules(text):
+    """Sections 7.5 to 7.7, for one and the same state, before the fallback; and one position at least is written."""
+    decoder = remask.parse_decoder(text)
+    high = decoder.tau_max or decoder.c_fast
+    for view, trace in states():
+        state = trace if decoder.init(view.canvas).tops is None else decoder.init(view.canvas)
+        edit, after = decoder.step(view, state)
+        confidence, masked = view.prediction.raw.confidence, view.eligible
+        calm, apart = decoder.temporal_signal(after), decoder.spatial_signal(after, confidence, masked, view)
+        tau = decoder.threshold(calm, apart, after, masked)[masked]
+        assert calm.min() >= 0
+        if decoder.temporal_source == "prob" and decoder.signals == "confidence":
+            assert calm.max() <= (0.25 if decoder.metric == "var" else 0.5)
+        assert apart.min() >= 0
+        assert decoder.spatial == "z" or apart.max() <= 1
+        assert decoder.c_slow - 1e-6 <= tau.min()
+        assert tau.max() <= high + 1e-6
+        assert not (edit.write & ~masked).any()
+        rows = masked.any(1)
+        assert edit.write.any(1)[rows].all(), "every row with masks makes progress"
+        reached = (confidence >= decoder.threshold(calm, apart, after, masked)) & masked
+        assert not (masked & (confidence >= high) & ~reached).any(), "what the upper threshold writes is written"
+        assert not (reached & (confidence < decoder.c_slow)).any(), "what the lower one leaves is left"
+
+
+def test_a_confidence_that_equals_the_threshold_is_enough_as_for_the_static_rule():
+    """Section 7.11: >=, as in Fast-dLLM."""
+    canvas = replace(Canvas.from_prompts([[2, 2]], max_new_tokens=0, mask_id=2), given=torch.zeros(1, 2, dtype=torch.bool))
+    logits = torch.tensor([[[0.0, 0.0], [0.0, -4.0]]])
+    zero = torch.zeros(1, dtype=torch.int64)
+    view = View(canvas, Prediction.of(logits, logits, logits.argmax(-1)), canvas.masked, zero, zero, keyed_uniforms, ~canvas.given)
+    for decoder in (remask.STaRR(c_fast=0.5, c_slow=0.5), remask.Threshold(0.5)):
+        assert decoder.step(view, decoder.init(canvas))[0].write.tolist() == [[True, True]]
+    strict = remask.Threshold(0.5, strict=True)
+    assert strict.step(view, None)[0].write.tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize(("text", "passes"), [("starr", 29.7), ("threshold:0.9", 31.9), ("threshold:0.6", 23.6)])
+def test_synthetic_traces_take_the_recorded_number_of_passes(text, passes):
+    """Section 7.13: confidences of 32 positions that drift upwards over 40 passes, constant candidates; means of 300 traces."""
+    rng, tokens = np.random.default_rng(0), 120
+    drift = rng.normal(0.12, 0.35, (300, 40, 32)).cumsum(1) + rng.normal(-1, 1.2, (300, 1, 32))
+    chances = torch.from_numpy(1 / (1 + np.exp(-drift))).clamp(0.02, 1 - 1e-6)
+    decoder = remask.parse_decoder(text)
+    empty = Canvas.from_prompts(torch.full((300, 32), tokens), mask_id=tokens)
+    canvas, state, taken = empty, decoder.init(empty), torch.zeros(300)
+    zero = torch.zeros(300, dtype=torch.int64)
+    for number in range(40):
+        rest = ((1 - chances[:, number]) / (tokens - 1)).log().float()
+        logits = rest[..., None].expand(-1, -1, tokens).clone()
+        logits[..., 0] = chances[:, number].log().float()
+        view = View(canvas, Prediction.of(logits, logits, logits.argmax(-1)), canvas.masked, zero, zero, keyed_uniforms, ~canvas.given)
+        taken += canvas.masked.any(1)
+        edit, state = decoder.step(view, state)
+        canvas = edit.apply(canvas)
+    assert float(taken.mean()) == pytest.approx(passes, abs=0.5)
 
 
 def test_detrended_variance_of_a_steady_rise_is_nothing():

@@ -3,7 +3,9 @@
 from remask import evaluation as evaluation
 from remask import testing as testing
 from remask.canvas import Canvas, Edit
+from remask.captured import Captured
 from remask.citation import citation
+from remask.daedal import DAEDAL
 from remask.decoders import (
     DUS,
     P2,
@@ -47,6 +49,7 @@ from remask.windows import Blocks, Whole
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "DAEDAL",
     "DUS",
     "P2",
     "PC",
@@ -54,6 +57,7 @@ __all__ = [
     "Ancestral",
     "Blocks",
     "Canvas",
+    "Captured",
     "CoRe",
     "Completion",
     "Credit",

@@ -11,6 +11,9 @@ from torch.nn import functional
 
 from remask.errors import RemaskError
 
+PADDING = -2
+"""In a source map: a position that is padding; -1 is a new position of the row."""
+
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
@@ -51,6 +54,12 @@ class Canvas:
         shadows = None if self.shadows is None else functional.pad(self.shadows[:, :length], (0, room), value=False)
         return replace(self, tokens=tokens, given=given, real=real, shadows=shadows)
 
+    def moved(self, source: Tensor) -> Canvas:
+        """The canvas whose positions stood at `source` (B, L') in this one: -1 is a new mask, PADDING is padding."""
+        known, index = source >= 0, source.clamp(min=0)
+        tokens = torch.where(known, self.tokens.gather(1, index), self.mask_id)
+        return Canvas(tokens, (known & self.given.gather(1, index)) | (source == PADDING), (known & self.real.gather(1, index)) | (source == -1), self.mask_id)
+
     @staticmethod
     def joined(canvases: Sequence[Canvas], length: int | None = None) -> Canvas:
         """Rows below one another, padded to the longest, or to `length`."""
@@ -60,6 +69,10 @@ class Canvas:
         if any(canvas.shadows is not None for canvas in same):
             shadows = torch.cat([torch.zeros_like(canvas.given) if canvas.shadows is None else canvas.shadows for canvas in same])
         return replace(same[0], tokens=tokens, given=given, real=real, shadows=shadows)
+
+    def holding(self, frozen: Tensor | None) -> Canvas:
+        """With the frozen (B, L) positions given as well; None: none."""
+        return self if frozen is None else replace(self, given=self.given | frozen)
 
     @staticmethod
     def from_prompts(
@@ -106,11 +119,13 @@ class Edit:
     """What a decoder or a window asks for: write `tokens` where `write`, put the mask where `remask`.
 
     write, remask: (B, L) bool, disjoint.  tokens: (B, L) int64, read only where `write`.
+    source: (B, L) int64 or None, a window's: where each position stood before (see Canvas.moved); the others then speak of the new canvas.
     """
 
     write: Tensor
     tokens: Tensor
     remask: Tensor | None = None
+    source: Tensor | None = None
 
     @property
     def touched(self) -> Tensor:
@@ -119,10 +134,11 @@ class Edit:
 
     def within(self, allowed: Tensor) -> Edit:
         """The part of the edit that falls on allowed (B, L) positions."""
-        return Edit(self.write & allowed, self.tokens, None if self.remask is None else self.remask & allowed)
+        return Edit(self.write & allowed, self.tokens, None if self.remask is None else self.remask & allowed, self.source)
 
     def apply(self, canvas: Canvas) -> Canvas:
         """The next canvas. Given positions stay, whatever the edit says."""
+        canvas = canvas if self.source is None else canvas.moved(self.source)
         edit = self.within(~canvas.given)
         tokens = torch.where(edit.write, edit.tokens, canvas.tokens)
         if edit.remask is not None:

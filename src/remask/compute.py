@@ -12,8 +12,7 @@ from torch import Tensor
 from remask import memory
 from remask.canvas import Canvas
 from remask.errors import RemaskError
-from remask.models.base import aligned
-from remask.models.store import Chosen
+from remask.models.store import Chosen, aligned
 
 
 class Model(Protocol):
@@ -82,6 +81,11 @@ class Kept:
         stores, rows = zip(*stored, strict=True)
         return Kept(logits, stores[0].joined(stores, length), torch.cat(rows))
 
+    def moved(self, source: Tensor) -> Kept:
+        """After positions moved, in rows that keep no keys and values: those are rotated by their old places."""
+        store = None if self.store is None else self.store.resized(source.shape[1])
+        return Kept(memory.moved(self.logits, source, None), store, self.rows)
+
     def only(self, running: Tensor) -> Kept:
         """Without the keys and values of rows that are done; running: (B,) bool."""
         if self.rows is None:
@@ -111,7 +115,7 @@ def head_of(model: Model, mask_candidates: bool) -> Head:
     """From hidden states to logits; unless a decoder asks for parity the mask is never a candidate."""
     if mask_candidates:
         return model.head
-    return lambda hidden: (logits := model.head(hidden)).index_fill(-1, torch.tensor([model.mask_id], device=logits.device), float("-inf"))
+    return lambda hidden: (logits := model.head(hidden)).index_fill(-1, torch.full((1,), model.mask_id, device=logits.device), float("-inf"))
 
 
 def whole_rows(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, head: Head) -> tuple[Kept, Tensor]:
@@ -233,7 +237,7 @@ def put_rows(old: Tensor | None, index: Tensor, fresh: Tensor, count: int) -> Te
 
 def checked(logits: Tensor, real: Tensor, index: Tensor, steps: Tensor) -> Tensor:
     """The logits, or an error that names the rows with a NaN at a real position."""
-    bad = (logits.isnan().any(-1) & real).any(1)
+    bad = (logits.amax(-1).isnan() & real).any(1)  # the largest of a row with a NaN is NaN
     if bool(bad.any()):
         rows = index[bad].tolist()
         raise RemaskError(f"NaN logits at step {int(steps[rows[0]])} in rows {rows}; check the checkpoint, or load it with dtype=float32")

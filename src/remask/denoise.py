@@ -11,12 +11,13 @@ from torch import Tensor
 
 from remask import memory
 from remask.canvas import Canvas, Edit
+from remask.combinations import check_combination
 from remask.compute import Kept, Manner, Model, compute
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import LowConfidence
 from remask.errors import RemaskError
 from remask.models.shadow import computed_rows, places
-from remask.prediction import LeftOut, Prediction
+from remask.prediction import Belief, LeftOut, Prediction
 from remask.randomness import PROPOSAL, Uniforms, draw, keyed_uniforms
 from remask.reuse.base import Pass, Reuse, Scene
 from remask.reuse.fresh import Fresh
@@ -34,6 +35,9 @@ class Plan:
     shapers: tuple[Shaper, ...] = ()
     early_stop: bool = False
     uniforms: Uniforms = keyed_uniforms
+
+    def __post_init__(self) -> None:
+        check_combination(self.decoder, self.reuse)
 
     @property
     def draws(self) -> bool:
@@ -63,7 +67,7 @@ class State:
     decoder: Any
     window: Any
     reuse: Any
-    kept: Kept = Kept()
+    kept: Any = Kept()
 
     def rows(self, index: Tensor) -> State:
         """The chosen rows, in the order of `index` (R,) int64, on a canvas no longer than the longest of them."""
@@ -93,7 +97,10 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """All that an observer may see: the canvas after, the belief, the edit, and what was computed."""
+    """All that an observer may see: the canvas after, the belief, the edit, and what was computed.
+
+    source: (B, L) int64, where each position stood in the canvas of the step before, if the window moved any (see Canvas.moved); else None.
+    """
 
     canvas: Canvas
     prediction: Prediction
@@ -102,6 +109,7 @@ class Step:
     done: Tensor
     forwards: Tensor
     positions: Tensor
+    source: Tensor | None = None
 
 
 def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
@@ -115,7 +123,7 @@ def start(canvas: Canvas, plan: Plan, seeds: Tensor) -> State:
 class Sight:
     """What is settled before the network is asked. running: (B, 1) bool.  eligible, active: (B, L) bool, what may be written and what is computed.
 
-    canvas: the state's, with the shadows that the decoder asked for.
+    canvas: what the decoder sees: the state's, with the shadows that it asked for, and given where the reuse rule forbids an edit.
     """
 
     scene: Scene
@@ -127,11 +135,34 @@ class Sight:
 
 def step(model: Model, state: State, plan: Plan) -> tuple[State, Step]:
     """One pass: eligible -> active -> network -> prediction -> edit -> canvas. Rows that are done do not move."""
+    state, source = grown(model, state, plan)
     sight = look(state, plan)
-    kept, computed = compute(model, sight.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
-    assert kept.logits is not None
-    state, seen = conclude(model, state, plan, sight, kept.logits, computed, kept.beside)
-    return replace(state, kept=kept), seen
+    kept, computed, prediction = believe(model, state, plan, sight)
+    state, seen = conclude(model, state, plan, sight, prediction, computed)
+    return replace(state, kept=kept), replace(seen, source=source)
+
+
+def grown(model: Model, state: State, plan: Plan) -> tuple[State, Tensor | None]:
+    """The state on the canvas that the window wants for the next pass, and where its positions stood (None: where they stand)."""
+    if not plan.window.grows:
+        return state, None
+    logits = state.kept.logits
+    belief = None if logits is None else Belief(logits, logits.argmax(-1))
+    edit, window = plan.window.grow(state.canvas, belief, state.window, limit=model.max_length, eos_ids=model.eos_ids)
+    if edit is None or (source := edit.source) is None:
+        return replace(state, window=window), None
+    canvas = edit.apply(state.canvas)
+    changed = (source == -1).any(1)
+    state = replace(
+        state,
+        canvas=canvas,
+        window=window,
+        touched=(memory.moved(state.touched, source, None) | changed[:, None]) & canvas.real,
+        decoder=memory.moved(state.decoder, source, plan.decoder.init(canvas)),
+        reuse=memory.moved(state.reuse, source, plan.reuse.init(canvas)),
+        kept=state.kept.only(~changed).moved(source),
+    )
+    return state, source
 
 
 def look(state: State, plan: Plan) -> Sight:
@@ -142,23 +173,29 @@ def look(state: State, plan: Plan) -> Sight:
     active = plan.reuse.active(scene, state.reuse) & running
     if not plan.reuse.stale:
         active |= state.touched & state.canvas.real & running
-    canvas = shadowed(state.canvas, plan.decoder.shadows(state.canvas, scene.span, state.decoder), running)
+    shown = state.canvas.holding(plan.reuse.protected(state.reuse))
+    if plan.decoder.rescores and plan.reuse.stores:
+        active |= scene.span & ~shown.given & ~shown.masked
+    canvas = shadowed(shown, plan.decoder.shadows(shown, scene.span, state.decoder), running)
     if canvas.shadows is not None:  # a row that would compute nothing has no shadows to stand beside
         active |= canvas.real & canvas.shadows.any(1, keepdim=True) & ~active.any(1, keepdim=True)
     return Sight(scene, running, eligible, active, canvas)
 
 
-def conclude(model: Model, state: State, plan: Plan, sight: Sight, logits: Tensor, computed: Tensor, beside: Tensor | None = None) -> tuple[State, Step]:
-    """What the parts make of the new logits (B, L, V); computed: (B, L) bool. `state.kept` is still that of the pass before.
+def believe(model: Model, state: State, plan: Plan, sight: Sight) -> tuple[Any, Tensor, Prediction]:
+    """What is kept after the pass, what was computed for it, (B, L) bool, and the belief. A model may do all of it by itself (remask.captured)."""
+    if (own := getattr(model, "believe", None)) is not None:
+        return own(state, sight)
+    kept, computed = compute(model, sight.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
+    assert kept.logits is not None
+    return kept, computed, predict(plan, state, sight, kept.logits, kept.beside)
 
-    beside: (B, S, V), the leave-one-out logits of the shadows of `sight.canvas`.
-    """
-    prediction = predict(plan, state, logits, left_out(sight.canvas, beside))
-    view = View(state.canvas, prediction, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
+
+def conclude(model: Model, state: State, plan: Plan, sight: Sight, prediction: Prediction, computed: Tensor) -> tuple[State, Step]:
+    """What the parts make of the belief; computed: (B, L) bool. `state.kept` is still that of the pass before."""
+    view = View(sight.canvas, prediction, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
     edit, remembered = plan.decoder.step(view, state.decoder)
-    edit = edit.within(sight.running & ~state.canvas.given)
-    if (protected := plan.reuse.protected(state.reuse)) is not None:
-        edit = edit.within(~protected)
+    edit = edit.within(sight.running & ~sight.canvas.given)
     canvas = edit.apply(state.canvas)
     done = state.done | ~canvas.masked.any(1)
     if (pending := plan.decoder.pending(remembered)) is not None:
@@ -194,8 +231,8 @@ def left_out(canvas: Canvas, beside: Tensor | None) -> LeftOut | None:
     return LeftOut(canvas.shadows, place, beside[:, : place.shape[1]])
 
 
-def predict(plan: Plan, state: State, logits: Tensor, left_out: LeftOut | None = None) -> Prediction:
-    """The belief and one candidate per position."""
+def predict(plan: Plan, state: State, sight: Sight, logits: Tensor, beside: Tensor | None = None) -> Prediction:
+    """The belief and one candidate per position, from (B, L, V) logits; beside: (B, S, V), those of the shadows of `sight.canvas`."""
     shaped = logits
     for shaper in plan.shapers:
         shaped = shaper(shaped)
@@ -203,14 +240,14 @@ def predict(plan: Plan, state: State, logits: Tensor, left_out: LeftOut | None =
         candidates = draw(shaped, plan.uniforms(state.seeds, state.step, logits.shape[1], PROPOSAL))
     else:
         candidates = shaped.argmax(-1)
-    return Prediction.of(logits, shaped, candidates, left_out)
+    return Prediction.of(logits, shaped, candidates, left_out(sight.canvas, beside))
 
 
 def stop_at_end_of_text(canvas: Canvas, done: Tensor, eos_ids: tuple[int, ...]) -> tuple[Canvas, Tensor]:
     """Rows whose first written end-of-text has no mask before it are done; the rest of the row becomes end-of-text."""
     if not eos_ids:
         return canvas, done
-    ends = torch.isin(canvas.tokens, torch.tensor(eos_ids, device=canvas.tokens.device)) & ~canvas.given
+    ends = torch.stack([canvas.tokens == end for end in eos_ids]).any(0) & ~canvas.given
     settled = (ends & (canvas.masked.long().cumsum(1) == 0)).any(1)
     behind = canvas.masked & settled[:, None]
     return replace(canvas, tokens=canvas.tokens.masked_fill(behind, eos_ids[0])), done | settled
@@ -251,6 +288,9 @@ def denoise(
     check_fit(model, canvas)
     plan = Plan(decoder, window, reuse, tuple(shapers), early_stop, uniforms)
     state = start(canvas, plan, torch.tensor(row_seeds(seed, canvas.shape[0]), device=canvas.tokens.device))
+    if (passes := getattr(model, "passes", None)) is not None:
+        yield from passes(state, plan)
+        return
     while not bool(state.done.all()):
         state, seen = step(model, state, plan)
         yield seen

@@ -69,6 +69,7 @@ def generate(
     ends = [model.tokenizer.continuation(text) for text in after] or [[]] * len(ids)
     gaps = [max_new_tokens if end else room(window, prompt, max_new_tokens, model.mask_id) for prompt, end in zip(ids, ends, strict=True)]
     rows = [prompt + [model.mask_id] * gap + end for prompt, gap, end in zip(ids, gaps, ends, strict=True)]
+    window, _ = window.opened(max_new_tokens)
     canvas = Canvas.from_prompts(rows, mask_id=model.mask_id, device=getattr(model, "device", None))
     started, last = time.perf_counter(), None
     steps = denoise(model, canvas, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop)
@@ -78,7 +79,8 @@ def generate(
     assert last is not None
     completions: list[Completion] = []
     for row, prompt in enumerate(ids):
-        written = last.canvas.tokens[row, len(prompt) : len(prompt) + max_new_tokens].tolist()
+        made = slice(len(prompt), len(prompt) + max_new_tokens)
+        written = last.canvas.tokens[row, made][last.canvas.real[row, made]].tolist()
         kept = before_end(written, end_ids(model))
         stats = Stats(int(last.forwards[row]), int(last.positions[row]), len(kept), seconds)
         completions.append(Completion(model.tokenizer.decode(kept), kept, stats))

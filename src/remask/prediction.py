@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+from remask.errors import RemaskError
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +25,19 @@ class Belief:
         return torch.softmax(self.logits, dim=-1)
 
     @cached_property
+    def token(self) -> Tensor:
+        """(B, L) int64: the likeliest token, the lowest id on ties."""
+        return self.logits.argmax(-1)
+
+    @cached_property
     def top_two(self) -> Tensor:
         """(B, L, 2): the largest and the second largest probability."""
         return self.probabilities.topk(min(2, self.logits.shape[-1]), dim=-1).values
 
-    @property
+    @cached_property
     def confidence(self) -> Tensor:
         """(B, L): the largest probability."""
-        return self.top_two[..., 0]
+        return self.probabilities.amax(-1)
 
     @cached_property
     def sampled_confidence(self) -> Tensor:
@@ -72,8 +80,8 @@ class Prediction:
     candidates: (B, L) int64, the arg max of `shaped`, or a draw from it.  left_out: of the places that the decoder asked for, or None.
     """
 
-    raw: Belief
-    shaped: Belief
+    raw: Belief | Summary
+    shaped: Belief | Summary
     left_out: LeftOut | None = None
 
     @property
@@ -84,3 +92,42 @@ class Prediction:
     def of(raw_logits: Tensor, shaped_logits: Tensor, candidates: Tensor, left_out: LeftOut | None = None) -> Prediction:
         raw = Belief(raw_logits, candidates)
         return Prediction(raw, raw if shaped_logits is raw_logits else Belief(shaped_logits, candidates), left_out)
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A belief of which only numbers are kept, (B, L) each, 0 where nobody asked: read it as a Belief.
+
+    moved: KL(now || the pass before) in nats, if a part compares.  source: gives the logits while the pass lasts; None afterwards.
+    """
+
+    token: Tensor
+    candidates: Tensor
+    confidence: Tensor
+    second: Tensor
+    sampled_confidence: Tensor
+    entropy: Tensor
+    moved: Tensor | None = None
+    source: Callable[[], Tensor] | None = None
+
+    @property
+    def top_two(self) -> Tensor:
+        """(B, L, 2): the largest and the second largest probability."""
+        return torch.stack([self.confidence, self.second], dim=-1)
+
+    @property
+    def margin(self) -> Tensor:
+        """(B, L): largest minus second largest probability."""
+        return self.confidence - self.second
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B, L, V), computed anew."""
+        if self.source is None:
+            raise RemaskError("a captured run keeps no logits; pass the model itself, not Captured(model), to look at them")
+        return self.source()
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(B, L, V)."""
+        return torch.softmax(self.logits, dim=-1)

@@ -101,7 +101,7 @@ def falling_share(masks: Tensor, done: Tensor, steps: Tensor, eps: float = 1e-3)
 def time_at(index: Tensor, steps: Tensor, end: float) -> Tensor:
     """torch.linspace(1, end, steps + 1)[index] in float32, for tensors of steps."""
     steps = steps.clamp(min=1)
-    width = (torch.tensor(end, dtype=torch.float32, device=index.device) - 1) / steps.float()
+    width = (torch.full((), end, dtype=torch.float32, device=index.device) - 1) / steps.float()
     rising = 1 + width * index.float()
     falling = end - width * (steps - index).float()
     return torch.where(index < (steps + 1) // 2, rising, falling)

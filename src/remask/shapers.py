@@ -97,5 +97,6 @@ class Suppress:
         if outside:
             raise RemaskError(f"token {outside[0]} to suppress is outside the vocabulary of {logits.shape[-1]}")
         banned = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-        banned[list(self.tokens)] = True
+        for token in self.tokens:
+            banned[token] = True
         return logits.masked_fill(banned, float("-inf"))

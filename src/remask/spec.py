@@ -10,12 +10,14 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from remask.continuous import SAMPLERS, Discrete, Sampler
+from remask.daedal import DAEDAL
 from remask.decoders import DECODERS, Decoder
 from remask.errors import RemaskError
 from remask.reuse import REUSES, Reuse
 from remask.windows import Blocks, Whole, Window
 
-WINDOWS: dict[str, type[Window]] = {"whole": Whole, "blocks": Blocks}
+WINDOWS: dict[str, type[Window]] = {"whole": Whole, "blocks": Blocks, "daedal": DAEDAL}
 
 
 def parse_decoder(text: str) -> Decoder:
@@ -33,6 +35,12 @@ def parse_reuse(text: str) -> Reuse:
     return _parse(text, REUSES, "reuse")
 
 
+def parse_sampler(text: str) -> Sampler:
+    """What writes whole rows: a sampler of the continuous state (`sde:forwards=32`), or any decoder (`remdm:steps=32`)."""
+    made = _parse(text, {**SAMPLERS, **DECODERS}, "sampler")
+    return Discrete(made) if type(made) in DECODERS.values() else made
+
+
 def decoders() -> dict[str, type]:
     """Registered decoder names -> classes."""
     return dict(DECODERS)
@@ -48,7 +56,7 @@ def reuses() -> dict[str, type]:
     return dict(REUSES)
 
 
-REGISTRIES: tuple[Mapping[str, type[Any]], ...] = (DECODERS, WINDOWS, REUSES)
+REGISTRIES: tuple[Mapping[str, type[Any]], ...] = (DECODERS, WINDOWS, REUSES, SAMPLERS)
 
 
 def spec(part: Any) -> str:
@@ -56,7 +64,7 @@ def spec(part: Any) -> str:
     for registry in REGISTRIES:
         for name, kind in registry.items():
             if type(part) is kind:  # exact: a subclass is another part
-                fields = [f"{field.name}={_write(value)}" for field in _fields(kind) if (value := getattr(part, field.name)) != field.default]
+                fields = [f"{field.name}={written(value)}" for field in _fields(kind) if (value := getattr(part, field.name)) != field.default]
                 return name + (":" + ",".join(fields) if fields else "")
     raise RemaskError(f"{part!r} is no registered part; register its class under a name")
 
@@ -146,12 +154,13 @@ def _read(text: str, hint: Any, where: str) -> Any:
         raise RemaskError(f"{where} is {text!r}; it must be {'a whole number' if hint is int else 'a number'}") from None
 
 
-def _write(value: object) -> str:
+def written(value: object) -> str:
+    """A parameter's value as a spec string writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return "+".join(map(_write, value))  # pyright: ignore[reportUnknownArgumentType]
+        return "+".join(map(written, value))  # pyright: ignore[reportUnknownArgumentType]
     return f"({spec(value)})" if dataclasses.is_dataclass(value) else str(value)
 
 
-__all__ = ["WINDOWS", "decoders", "parse_decoder", "parse_reuse", "parse_window", "reuses", "spec", "windows"]
+__all__ = ["WINDOWS", "decoders", "parse_decoder", "parse_reuse", "parse_sampler", "parse_window", "reuses", "spec", "windows", "written"]

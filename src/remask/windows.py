@@ -9,18 +9,37 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor
 
-from remask.canvas import Canvas
+from remask.canvas import Canvas, Edit
 from remask.citation import LLADA, Paper
 from remask.errors import RemaskError
+from remask.prediction import Belief
 
 
 class Window(Protocol):
     """`eligible` returns (B, L) bool, a subset of the masked positions; `span` the whole open block.
 
     `init` gives the window's memory of a canvas, which may be partly written.
+    grows: the window may lengthen the canvas before a pass.
     """
 
+    papers: ClassVar[tuple[Paper, ...]] = ()
+    grows: ClassVar[bool] = False
+
     def init(self, canvas: Canvas) -> Any: ...
+
+    def opened(self, max_new_tokens: int, *, inside: int = 0) -> tuple[Window, int]:
+        """For a text of at most `max_new_tokens`: the window, and how many masks the canvas starts with behind the prompt.
+
+        inside: positions from the prompt's first mask to its end.
+        """
+        return self, max_new_tokens
+
+    def grow(self, canvas: Canvas, belief: Belief | None, state: Any, *, limit: int | None, eos_ids: tuple[int, ...]) -> tuple[Edit | None, Any]:
+        """Before a pass: an edit with a source map or None, and the window's memory of the canvas that the pass will see.
+
+        belief: of the last pass on this canvas, None before the first.  limit: the most positions of a row, the model's.
+        """
+        return None, state
 
     def eligible(self, canvas: Canvas, state: Any) -> Tensor: ...
 
@@ -32,15 +51,12 @@ def room(window: Window, prompt: Sequence[int], max_new_tokens: int, mask_id: in
 
     An infill (max_new_tokens=0) stays as it is.
     """
-    if not isinstance(window, Blocks) or window.origin == "canvas" or max_new_tokens == 0:
-        return max_new_tokens
     prompt = list(prompt)
-    inside = len(prompt) - prompt.index(mask_id) if mask_id in prompt else 0
-    return max_new_tokens + -(inside + max_new_tokens) % window.length
+    return window.opened(max_new_tokens, inside=len(prompt) - prompt.index(mask_id) if mask_id in prompt else 0)[1]
 
 
 @dataclass(frozen=True)
-class Whole:
+class Whole(Window):
     """Every masked position of the canvas."""
 
     def init(self, canvas: Canvas) -> None:
@@ -54,7 +70,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Blocks:
+class Blocks(Window):
     """Semi-autoregressive blocks (LLaDA, arXiv 2502.09992): each row's own first unfinished block.
 
     Blocks count from the row's first unknown position (`origin="prompt"`) or from index 0 (`origin="canvas"`).
@@ -92,6 +108,10 @@ class Blocks:
         beyond = state.max() + 1
         first = torch.where(canvas.masked, state, beyond).amin(dim=1, keepdim=True)
         return canvas.real & (state == first)
+
+    def opened(self, max_new_tokens: int, *, inside: int = 0) -> tuple[Blocks, int]:
+        lacking = -(inside + max_new_tokens) % self.length if self.origin == "prompt" and max_new_tokens else 0
+        return self, max_new_tokens + lacking
 
     def check(self, canvas: Canvas) -> None:
         """Raise unless every row's masks fill whole blocks (the strict rule of `decode`)."""

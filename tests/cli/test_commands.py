@@ -19,6 +19,7 @@ from remask.cli import app, main
 from remask.cli.demo import DECODERS
 from remask.cli.train import load_recipe
 from remask.evaluation import tasks
+from remask.evaluation.frontier import settings
 from remask.evaluation.harness import evaluate, read_records, summarise
 from remask.evaluation.intervals import wilson
 from remask.text.ending import before_end
@@ -368,3 +369,14 @@ def test_every_option_has_a_help_text(monkeypatch):
         shown = remask_command(command.name, "--help").stdout
         bare = [line for line in shown.splitlines() if re.match(r"^│ (\*  )?--", line) and not re.sub(r"--[a-z-]+|-[a-z]|<[^>]*>|[│*]|\[[^\]]*\]", "", line).strip()]
         assert bare == []
+
+
+def test_every_decoder_runs_on_a_shipped_checkpoint(tmp_path):
+    """One setting of every registered decoder, in one command; each finishes every sum, right or wrong."""
+    specs = [settings(name)[0] for name in remask.decoders()]
+    options = [option for spec in specs for option in ("--decoder", spec)]
+    done = remask_command("bench", "decoders", "addition", "-n", "2", "--batch", "2", "--dtype", "float32", "--out", str(tmp_path / "bench.json"), *options)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "bench.json").read_text())["decoders"]
+    assert {spec.partition(":")[0] for spec in found} == set(remask.decoders())
+    assert all(summary["items"] == 2 and summary["forwards_per_row"] >= 1 for summary in found.values())

@@ -1,15 +1,20 @@
 """The frontier: what is kept of a sweep, its area, paired intervals, and a run that is continued."""
 
+import json
 import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
+import remask
 from remask import RemaskError, parse_decoder
-from remask.evaluation.frontier import SWEEPS, Point, area, chosen, file_name
+from remask.evaluation.against import at_equal_forwards
+from remask.evaluation.frontier import SWEEPS, Point, area, at_loss, chosen, file_name, settings
 from remask.evaluation.frontier_page import page
+from remask.evaluation.frontier_plot import picture
 from remask.evaluation.intervals import paired_difference
 
 
@@ -41,10 +46,49 @@ def test_a_paired_interval_is_narrow_where_the_items_agree():
 
 
 def test_every_setting_of_every_sweep_parses_and_has_a_file_of_its_own():
-    specs = [spec for sweep in SWEEPS.values() for spec in sweep]
+    assert set(SWEEPS) <= set(remask.decoders())
+    specs = [spec for name in remask.decoders() for spec in settings(name)]
     for spec in specs:
         parse_decoder(spec)
     assert len({file_name(spec) for spec in specs}) == len(specs)
+
+
+def records(right, forwards):
+    return [{"index": place, "right": bool(one), "forwards": cost} for place, (one, cost) in enumerate(zip(right, forwards, strict=True))]
+
+
+def test_a_decoder_is_held_against_what_the_frontier_has_at_its_forwards():
+    """Half-way between 2 and 8 forwards on a logarithmic scale, a frontier of .2 and .6 has .4."""
+    cheap, dear = records([1, 0, 0, 0, 0] * 40, [2] * 200), records([1, 1, 1, 0, 0] * 40, [8] * 200)
+    mean, low, high = at_equal_forwards(records([1, 1, 1, 1, 0] * 40, [4] * 200), [dear, cheap])
+    assert mean == pytest.approx(0.4)
+    assert 0.33 < low < 0.4 < high < 0.47
+    assert at_equal_forwards(dear, [cheap, dear])[0] == pytest.approx(0)
+    assert at_equal_forwards(records([1] * 200, [1] * 200), [cheap, dear]) is None
+    assert at_equal_forwards(cheap, [cheap]) is None
+    with pytest.raises(RemaskError, match="other items"):
+        at_equal_forwards(records([1], [3]), [cheap, dear])
+
+
+def test_the_interval_at_equal_forwards_is_paired():
+    """Where all items agree nothing is left to chance but the forwards."""
+    right = [1, 0] * 100
+    costs = [3 + place % 3 for place in range(200)]
+    mean, low, high = at_equal_forwards(records(right, costs), [records(right, [2] * 200), records(right, [9] * 200)])
+    assert (mean, low, high) == pytest.approx((0, 0, 0), abs=1e-12)
+
+
+def test_the_cheapest_setting_that_kept_its_accuracy_is_chosen_without_looking_at_the_test_split():
+    points = [point(64, 0.9), point(2, 0.95, "b"), point(5, 0.5, "b"), point(9, 0.9, "b"), point(3, 0.9, "c")]
+    kept = [0.0, -0.2, -0.01, 0.0, -0.011]
+    found = at_loss([replace(one, kept=loss) for one, loss in zip(points, kept, strict=True)])
+    assert {name: one and one.forwards for name, one in found.items()} == {"a": 64, "b": 5, "c": None}
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(RemaskError, match=r"remask\[plot\]"):
+        picture([point(1, 0.2)], "a title", tmp_path / "p.png")
 
 
 def test_the_page_draws_every_point_and_escapes_what_models_write():
@@ -57,13 +101,22 @@ def test_the_page_draws_every_point_and_escapes_what_models_write():
 
 def test_a_run_is_continued_and_computes_nothing_twice(checkpoint, tmp_path):
     command = [sys.executable, "-c", "from remask.cli import main; main()", "bench", "frontier", "sudoku4", "--model", str(checkpoint), "--out", str(tmp_path / "f")]
-    command += ["--decoders", "threshold dus:skip=2", "--valid", "3", "--test", "4", "--batch", "2"]
+    command += ["--decoders", "threshold dus:skip=2", "--sweep", "--valid", "3", "--test", "4", "--batch", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     first = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert first.returncode == 0, first.stderr
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "f").glob("*/*.jsonl")}
-    assert len(list((tmp_path / "f" / "valid").glob("*.jsonl"))) == len(SWEEPS["threshold"]) + 1
+    assert len(list((tmp_path / "f" / "valid").glob("*.jsonl"))) == len(SWEEPS["threshold"]) + 2, "the sweep, a setting that stands for itself, the reference"
     again = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert again.stdout == first.stdout
     assert {path: path.stat().st_mtime_ns for path in files} == files
     assert "<circle" in (tmp_path / "f" / "frontier.html").read_text()
+    assert (tmp_path / "f" / "frontier.png").read_bytes().startswith(b"\x89PNG")
+    points = [json.loads(line) for line in (tmp_path / "f" / "frontier.jsonl").read_text().splitlines()]
+    assert points[0]["spec"] == "low_confidence"
+    assert all(point["task"] == "sudoku4" and point["items"] == 4 for point in points)
+    lines = points[0]["example"].splitlines()
+    assert [int(line.partition(":")[0]) for line in lines] == [1, 3, 5, 7, 10, 12, 14, 16], "one token per forward, 16 cells, 8 lines"
+    assert lines[0].count("_") == 15
+    assert "_" not in lines[-1]
+    assert "within 1 point of one token per forward" in first.stdout

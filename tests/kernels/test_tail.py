@@ -104,5 +104,5 @@ def test_the_twin_takes_rows_a_few_at_a_time(monkeypatch):
     whole = twin(logits, uniform=uniform, before=logits.flip(0))
     monkeypatch.setattr("remask.kernels.tail.ROOM", 100)
     parts = twin(logits, uniform=uniform, before=logits.flip(0))
-    for name in ("best", "second", "token", "entropy", "total", "drawn", "moved"):
+    for name in ("weight", "second", "token", "entropy", "total", "drawn", "moved"):
         assert torch.equal(getattr(whole, name), getattr(parts, name))

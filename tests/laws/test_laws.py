@@ -36,9 +36,10 @@ DECODER_SPECS = [
     "credit:reset=false",
     "halton:base=3,steps=6",
     "starr:signals=distribution,top=4",
-    "starr:reading=H3,fast_steps=2,slow_steps=3,neighbours=commit",
+    "starr:reading=H3,fast_steps=2,slow_steps=3,neighbours=commit_conf",
 ]
-WINDOW_SPECS = [*WINDOWS, "blocks:3", "blocks:4,origin=canvas"]
+WINDOW_SPECS = [*(name for name in WINDOWS if name != "daedal"), "blocks:3", "blocks:4,origin=canvas", "daedal:eos=0,block=4,first=0,low=0"]
+"""Canvases that grow are held to the laws in tests/test_daedal.py, by their source maps."""
 WHOLE_ROWS = [name for name, kind in remask.reuses().items() if not kind.stores]
 STORING = [*(name for name, kind in remask.reuses().items() if kind.stores), "dual:inner=(surelock:eps=0.1)", "surelock:on_remask=forbid,eps=0.1"]
 COMBINATIONS = [

@@ -5,7 +5,16 @@ import pytest
 import remask
 from tests.laws.test_laws import DECODER_SPECS, PROMPTS, run
 
-REVISING = ["p2:steps=7", "saber", "remdm:steps=9", "core:every=2,suspects=3", "joint_threshold:write_tau=0.5,edit_tau=0.6", "spaced:inner=(p2:steps=7)"]
+REVISING = [
+    "p2:steps=7",
+    "saber",
+    "wino",
+    "hierarchy:remask=true,tau=0.5,low=0.5",
+    "remdm:steps=9",
+    "core:every=2,suspects=3",
+    "joint_threshold:write_tau=0.5,edit_tau=0.6",
+    "spaced:inner=(p2:steps=7)",
+]
 
 
 def changes(text):

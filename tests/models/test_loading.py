@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import remask
 from remask import RemaskError
-from remask.models.loading import locate
+from remask.models.loading import locate, usual
 from remask.training.run import build
 from remask.training.shards import write_json, write_shards
 
@@ -209,3 +209,8 @@ def test_loading_takes_at_most_a_fifth_more_than_the_checkpoint(tmp_path):
     peak, size = map(int, done.stdout.split())
     assert size > 200e6
     assert 0.8 * size < peak < 1.2 * size
+
+
+def test_a_gpu_takes_bfloat16_unless_asked():
+    assert usual(torch.device("cuda")) == torch.bfloat16
+    assert usual(torch.device("cpu")) is None

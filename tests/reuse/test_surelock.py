@@ -19,7 +19,7 @@ def logits_of(rows):
     return torch.tensor(rows, dtype=torch.float64).log().float()
 
 
-def observe(rule, now, before, *, masked_before=(), masked_after=(), touched=(), locked=(), active=None, step=1):
+def observe(rule, now, before, *, masked_before=(), masked_after=(), touched=(), locked=(), active=None, step=1, prompt=()):
     """One row of positions with probabilities `now` and `before`; the locks after the pass."""
     length = len(now)
     at = torch.arange(length)[None]
@@ -28,7 +28,7 @@ def observe(rule, now, before, *, masked_before=(), masked_after=(), touched=(),
         return torch.isin(at, torch.tensor(list(chosen), dtype=torch.int64))
 
     tokens = torch.zeros(1, length, dtype=torch.int64)
-    given, real = torch.zeros(1, length, dtype=torch.bool), torch.ones(1, length, dtype=torch.bool)
+    given, real = places(prompt), torch.ones(1, length, dtype=torch.bool)
     seen = Canvas(tokens.masked_fill(places(masked_before), MASK), given, real, MASK)
     after = Canvas(tokens.masked_fill(places(masked_after), MASK), given, real, MASK)
     logits = logits_of([now])
@@ -80,6 +80,41 @@ def test_a_recheck_unlocks_what_has_moved():
     rule = SureLock(recheck=3, gate=0, eps=1e-3)
     assert observe(rule, [SURE, SURE, UNSURE], [SURE, UNSURE, UNSURE], locked=[0, 1], active=[0, 1, 2], step=2)[:1] == [0]
     assert 1 not in observe(rule, [SURE, SURE, UNSURE], [SURE, UNSURE, UNSURE], locked=[0, 1], active=[0, 1, 2], step=2)
+
+
+def test_the_prompt_waits_for_its_share_of_the_answer():
+    rows = [SURE] * 4
+    for share, expected in ((0, [0, 1, 2]), (0.5, [0, 1, 2]), (0.75, [2]), (1, [2])):
+        assert observe(SureLock(gate=100, prompt_after=share), rows, rows, prompt=[0, 1], masked_before=[3], masked_after=[3]) == expected
+    assert observe(SureLock(gate=100, prompt_after=0.75), rows, rows, prompt=[0, 1]) == [0, 1, 2, 3]
+    assert observe(SureLock(gate=100, prompt_after=1), rows, rows, prompt=[0, 1]) == [2, 3]
+
+
+def passes(rule, beliefs):
+    """The locks of a written row after each of some passes, one belief (L, V) a pass."""
+    row = torch.zeros(1, len(beliefs[0]), dtype=torch.int64)
+    seen = Canvas(row, row.bool(), ~row.bool(), MASK)
+    state, before = rule.init(seen), None
+    for number, rows in enumerate(beliefs):
+        logits = logits_of([rows])
+        scene = Scene(seen, seen.real, row.bool(), torch.tensor([number]))
+        made = Pass(rule.active(scene, state), Belief(logits, logits.argmax(-1)), before, Edit(row.bool(), row), seen)
+        state, before = rule.observe(scene, made, state), logits
+        yield state.locked[0].tolist()
+
+
+def test_a_slow_drift_adds_up_where_looks_are_far_apart():
+    """0.001 of probability a pass: 5e-6 nats from pass to pass, 2e-4 over eight."""
+    beliefs = [[[0.9 - 0.001 * step, 0.1 + 0.001 * step], [0.9, 0.1]] for step in range(9)]
+    rule = SureLock(gate=100, eps=1e-4)
+    assert list(passes(rule, beliefs))[1:] == [[True, True]] * 8
+    assert list(passes(remask.parse_reuse("surelock:gate=100,eps=1e-4,every=8"), beliefs)) == [[False, False]] * 8 + [[False, True]]
+
+
+def test_patience_counts_looks():
+    beliefs = [[[0.9, 0.1]]] * 9
+    assert list(passes(SureLock(gate=100, patience=3), beliefs)) == [[False]] * 3 + [[True]] * 6
+    assert list(passes(SureLock(gate=100, patience=3, every=2), beliefs)) == [[False]] * 6 + [[True]] * 3
 
 
 def test_the_divergence_is_from_now_to_before():
@@ -153,11 +188,31 @@ def stale_keys(model, rule):
     return int((~torch.isclose(state.kept.store.keys[0], true.keys[0], atol=1e-5).all(-1).all(1)).sum())
 
 
+@pytest.mark.parametrize(("new", "passes", "share"), [(64, 64, 0.243), (64, 32, 0.264)])
+@pytest.mark.parametrize("safe", [False, True])
+def test_masks_never_lock_so_that_no_run_is_cheaper_than_the_floor(new, passes, share, safe):
+    """A prompt of 80, every posterior the same at every pass: all that may lock does, and the shares follow from the schedule alone."""
+    model = network("llada", max_sequence_length=160)
+    with torch.no_grad():
+        model.parts["ff_out"].weight.zero_()
+    rule = SureLock(gate=100, safe=safe)
+    decoded = remask.decode(model, [[3] * 80], max_new_tokens=new, decoder=remask.LowConfidence(steps=passes), reuse=rule)
+    length, each = 80 + new, new // passes
+    masks = sum(new - each * step for step in range(2, passes))
+    assert decoded.positions.item() == 2 * length + masks + (each * (passes - 2) if safe else 0)
+    if not safe:
+        assert decoded.positions.item() / (length * passes) == pytest.approx(share, abs=5e-4)
+
+
 def test_bad_parameters_are_named():
     with pytest.raises(remask.RemaskError, match="gate is 120"):
         remask.parse_reuse("surelock:gate=120")
     with pytest.raises(remask.RemaskError, match="recheck is -1"):
         remask.parse_reuse("surelock:recheck=-1")
+    with pytest.raises(remask.RemaskError, match="every 0"):
+        remask.parse_reuse("surelock:every=0")
+    with pytest.raises(remask.RemaskError, match=r"prompt_after is 1\.5"):
+        remask.parse_reuse("surelock:prompt_after=1.5")
     with pytest.raises(remask.RemaskError, match="refresh is -2"):
         remask.parse_reuse("dual:refresh=-2")
     with pytest.raises(remask.RemaskError, match="left is -3"):
@@ -165,8 +220,8 @@ def test_bad_parameters_are_named():
 
 
 TEXTS = [
-    "surelock:eps=0.1,gate=40.0,safe=false,on_remask=forbid,recheck=4", "dual:inner=(surelock:eps=0.001)", "prefix:refresh=4", "delayed:refresh=4",
-    "vicinity:left=8",
+    "surelock:eps=0.1,gate=40.0,safe=false,on_remask=forbid,recheck=4", "surelock:every=4,prompt_after=0.5", "dual:inner=(surelock:eps=0.001)", "prefix:refresh=4",
+    "delayed:refresh=4", "vicinity:left=8",
 ]  # fmt: skip
 
 

@@ -7,6 +7,8 @@ import remask
 from remask.trace.record import Event, Opening, Trace, canvases, record, replay
 from tests.chains import chain_b
 from tests.laws.test_laws import COMBINATIONS, MASK, PROMPTS, parts
+from tests.test_daedal import PROBING, RESTLESS
+from tests.test_daedal import run as run_growing
 
 
 def traced(combination, *, prompts=PROMPTS, new=12, model=None, **more):
@@ -45,6 +47,20 @@ def test_a_record_says_what_the_policy_gave_each_token():
         assert event.draft.positions == [place for place, token in enumerate(after) if token == MASK]
         assert event.draft.confidence == pytest.approx([float(logits[place].softmax(-1).max()) for place in event.draft.positions])
         before = after
+
+
+@pytest.mark.parametrize("decoder", ["threshold:tau=0.9,strict=true", "remdm:steps=9", "wino"])
+@pytest.mark.parametrize("window", [RESTLESS, PROBING])
+@pytest.mark.parametrize("told", [True, False])
+def test_rows_that_grow_replay_too(window, decoder, told):
+    canvas, steps = run_growing(window, decoder=decoder)
+    assert any(step.source is not None for step in steps)
+    records = []
+    assert list(record(steps, records, canvas=canvas if told else None)) == steps
+    final = steps[-1].canvas
+    trace = Trace.of(records)
+    assert list(replay(trace).values()) == [row[real].tolist() for row, real in zip(final.tokens, final.real, strict=True)]
+    assert any(event.canvas for events in trace.events.values() for event in events)
 
 
 class Ending:

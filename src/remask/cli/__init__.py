@@ -7,14 +7,15 @@ from typing import Any
 
 import typer
 
-from remask.cli import batch, bench, demo, evaluate, generate, models, trace, train
+from remask.cli import batch, bench, demo, evaluate, generate, models, serve, trace, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Decode masked diffusion language models.")
 app.command("generate")(generate.run)
 app.command("models")(models.run)
-app.command("eval")(evaluate.run)
+app.add_typer(evaluate.app, name="eval")
 app.command("batch")(batch.run)
 app.command("train")(train.run)
+app.command("serve")(serve.run)
 app.command("trace")(trace.run)
 app.command("demo")(demo.run)
 app.add_typer(bench.app, name="bench")

@@ -74,18 +74,20 @@ def frontier(
     reuse: ReuseSpec = "fresh",
     batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
     seed: Seed = 0,
+    sweep: Annotated[bool, typer.Option("--sweep/--no-sweep", help="Whether a bare name stands for its sweep of settings, or for itself.")] = True,
 ) -> None:
     """Accuracy against forwards: sweep every decoder on validation items, report what is best at some budget on test items."""
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
+    from remask.errors import RemaskError
     from remask.evaluation import frontier as judge
     from remask.evaluation import tasks
     from remask.evaluation.frontier_page import page
+    from remask.evaluation.frontier_plot import picture
 
     names = decoders.split()
-    for spec in (spec for name in names for spec in judge.settings(name)):
+    for spec in (spec for name in names for spec in (judge.settings(name) if sweep else (name,))):
         parts(spec, window, reuse)
     chosen = tasks.get(task)
     swept, reported = chosen.sample(valid, seed=seed, split="valid"), chosen.sample(test, seed=seed, split="test")
@@ -94,18 +96,55 @@ def frontier(
         bar = progress.add_task(task, total=None)
         points = judge.frontier(
             network, names, swept, reported, out, make=lambda spec: parts(spec, window, reuse), max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed,
+            sweep=sweep, about={"task": task, "window": window, "reuse": reuse, "chosen_on": valid},
             report=lambda what, done: progress.update(bar, description=what, completed=done),
         )  # fmt: skip
-    (out / "frontier.html").write_text(page(points, f"{task}: accuracy against forwards, {test} test items"), encoding="utf-8")
+    title = f"{task}: accuracy against forwards, {test} test items"
+    (out / "frontier.html").write_text(page(points, title), encoding="utf-8")
+    console = Console()
+    try:
+        picture(points, title, out / "frontier.png")
+    except RemaskError as error:
+        typer.echo(f"note: {error}", err=True)
+    console.print(frontier_table(points, f"{task}, {test} test items, window {window}"))
+    console.print(loss_table(points, f"{task}: fewest forwards within {100 * judge.LOSS:g} point of one token per forward, as chosen on {valid} validation items"))
+
+
+def frontier_table(points: Any, title: str) -> Any:
+    """A line a setting; the area stands at a decoder's first."""
+    from rich.table import Table
+
+    from remask.evaluation.frontier import area
+
     most = max([2.0, *(point.forwards for point in points)])
-    shown = Table("setting", "accuracy", "95 % interval", "forwards per row", "tokens per forward", "area", title=f"{task}, {test} test items, window {window}")
-    for name in names:
-        own = [point for point in points if point.decoder == name]
-        for place, point in enumerate(own):
-            low, high = point.interval
-            total = f"{judge.area(own, most):.3f}" if place == 0 else ""
-            shown.add_row(point.spec, f"{point.accuracy:.3f}", f"{low:.3f}-{high:.3f}", f"{point.forwards:.2f}", f"{point.tokens_per_forward:.2f}", total)
-    Console().print(shown)
+    shown = Table("setting", "accuracy", "95 % interval", "forwards per row", "tokens per forward", "above the static frontier", "area", title=title)
+    seen: set[str] = set()
+    for point in points:
+        total = "" if point.decoder in seen else f"{area([other for other in points if other.decoder == point.decoder], most):.3f}"
+        seen.add(point.decoder)
+        shown.add_row(
+            point.spec, f"{point.accuracy:.3f}", "{:.3f}-{:.3f}".format(*point.interval), f"{point.forwards:.2f}", f"{point.tokens_per_forward:.2f}",
+            "" if point.gained is None else "{:+.3f} ({:+.3f} to {:+.3f})".format(*point.gained), total,
+        )  # fmt: skip
+    return shown
+
+
+def loss_table(points: Any, title: str) -> Any:
+    """A line a decoder: what it costs to lose next to nothing."""
+    from rich.table import Table
+
+    from remask.evaluation.frontier import at_loss
+
+    shown = Table("decoder", "setting", "accuracy", "difference, 95 %", "forwards per row", "fewer forwards", "tokens per forward", title=title)
+    for name, point in at_loss(points).items():
+        if point is None:
+            shown.add_row(name, "none", "", "", "", "", "")
+            continue
+        shown.add_row(
+            name, point.spec, f"{point.accuracy:.3f}", "{:+.3f} ({:+.3f} to {:+.3f})".format(*point.lost), f"{point.forwards:.2f}",
+            f"{points[0].forwards / point.forwards:.1f}x", f"{point.tokens_per_forward:.2f}",
+        )  # fmt: skip
+    return shown
 
 
 @app.command("reuse")

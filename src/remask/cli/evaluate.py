@@ -1,4 +1,4 @@
-"""`remask eval`."""
+"""`remask eval TASK`, and `remask eval text` for text without a right answer."""
 
 from __future__ import annotations
 
@@ -6,18 +6,37 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from remask.cli import text
 from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
 
 if TYPE_CHECKING:
     from remask.denoise import Step
 
 
+class TaskOrText(TyperGroup):
+    """`eval wordmath` is short for `eval task wordmath`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["task", *args])
+
+
+app = typer.Typer(
+    cls=TaskOrText,
+    no_args_is_help=True,
+    context_settings={"ignore_unknown_options": True},
+    help="Measure a decoder: `eval TASK` on problems with answers, `eval text` on open text.",
+)
+app.command("text")(text.run)
+
+
+@app.command("task")
 def run(
-    task: Annotated[str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, addition, sudoku or sudoku4.")],
+    task: Annotated[str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, addition, sudoku or sudoku4; with --harness one of the harness's.")],
     model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
     n: Annotated[int, typer.Option("-n", help="Items.")] = 100,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
@@ -31,6 +50,10 @@ def run(
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="JSON lines, one per item; an unfinished file is continued.")] = None,
     trace: Trace = None,
+    harness: Annotated[bool, typer.Option("--harness", help="The task is one of lm-evaluation-harness (extra `harness`).")] = False,
+    limit: Annotated[int | None, typer.Option(help="With --harness: only so many items.")] = None,
+    task_files: Annotated[Path | None, typer.Option("--tasks", help="With --harness: a folder of task files of your own.")] = None,
+    samples: Annotated[int, typer.Option(help="With --harness: of the Monte-Carlo likelihood bound.")] = 128,
 ) -> None:
     """Accuracy of a decoder on a task, with its interval and its costs, as JSON.
 
@@ -38,8 +61,12 @@ def run(
     Examples:
       remask eval sudoku -n 100 --decoder factor:f=1
       remask eval wordmath -n 500 --batch 50 --out runs/wordmath.jsonl
+      remask eval --harness gsm8k --limit 100
       remask eval sudoku --stratum harder --split valid --window blocks:27
     """
+    if harness:
+        harnessed(task, open_model(model or "demo", device, dtype), parts(decoder, window, reuse), batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files)
+        return
     from rich.progress import Progress
 
     from remask.evaluation import tasks
@@ -64,3 +91,17 @@ def run(
         )
     summary = {"task": task, "split": split, "decoder": decoder, "window": window, "reuse": reuse, "batch": batch, **summarise(records, network)}
     typer.echo(json.dumps(summary, indent=2))
+
+
+def harnessed(task: str, network: Any, made: dict[str, Any], *, batch: int, samples: int, seed: int, limit: int | None, folder: Path | None) -> None:
+    """Print what lm-evaluation-harness says."""
+    from remask.errors import RemaskError
+    from remask.evaluation.harness import environment
+
+    try:
+        from remask.evaluation.lm_eval_model import Settings, run_task
+    except ModuleNotFoundError as error:
+        raise RemaskError(f"{error.name} is not installed; pip install 'remask[harness]'") from None
+    found = run_task(network, task, settings=Settings(made, batch, samples, seed), limit=limit, folder=folder)
+    told = {"parts": {name: str(part) for name, part in made.items()}, "environment": environment(network)}
+    typer.echo(json.dumps({**found, **told}, indent=2, default=str))

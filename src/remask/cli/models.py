@@ -20,7 +20,8 @@ def run(
     \b
     A line such as `threshold:tau=0.9,strict=false` is what --decoder takes; leave out what stays as it is:
       remask generate --decoder threshold:tau=0.8 < problem.txt
-      remask models --cite --decoder threshold --model demo
+    The papers behind what you use, as BibTeX:
+      remask models --cite --decoder threshold --reuse surelock
     """
     import remask
     from remask.models.loading import FAMILIES, family_of, locate, read_config, shipped
@@ -44,6 +45,8 @@ def run(
 
 def default(field: dataclasses.Field[Any]) -> str:
     """A parameter's default as a spec string writes it."""
+    from remask.spec import written
+
     if field.default is dataclasses.MISSING:
         return "..."
-    return str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+    return written(field.default)

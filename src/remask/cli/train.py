@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +12,13 @@ import typer
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe file, e.g. recipes/sudoku.py.")],
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, e.g. recipes/sudoku.py, or the name of one of a checkout: fiction-dsl.")],
     data: Annotated[Path, typer.Option(help="Where the recipe's data lie, or are put.")] = Path("runs/data"),
     out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run there is continued.")] = Path("runs/out"),
     prepare: Annotated[bool, typer.Option(help="Make the data first.")] = False,
+    prepare_only: Annotated[bool, typer.Option("--prepare-only", help="Make the data and stop, on a machine that need have no GPU.")] = False,
+    variant: Annotated[str, typer.Option(help="Of a recipe that has several, e.g. fiction-control.")] = "",
+    steps: Annotated[int | None, typer.Option(help="Instead of the recipe's own: its rates stretch with it.")] = None,
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint, re-warmed.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Save and stop after this long.")] = None,
     processes: Annotated[int, typer.Option(help="For --prepare.")] = 2,
@@ -36,10 +40,13 @@ def run(
 
     from remask.training.run import train
 
-    module = load_recipe(recipe)
-    if prepare:
+    module = load_recipe(locate_recipe(recipe))
+    if prepare or prepare_only:
         module.prepare(data, processes)
-    plan = module.recipe(data)
+    if prepare_only:
+        typer.echo(data)
+        return
+    plan = choose(module, data, variant, steps)
     first = os.environ.get("RANK", "0") == "0"
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not first) as progress:
         bar = progress.add_task(plan.name, total=plan.steps)
@@ -53,6 +60,25 @@ def run(
         checkpoint = train(plan, out, init=init, device=device, minutes=minutes, compiled=compiled, report=report)
     if first:
         typer.echo(checkpoint)
+
+
+def locate_recipe(path: Path) -> Path:
+    """The path itself if it is there or says `.py`; a bare name is a file of the checkout's recipes/."""
+    if path.exists() or path.suffix:
+        return path
+    return Path(__file__).resolve().parents[3] / "recipes" / f"{path.name.replace('-', '_')}.py"
+
+
+def choose(module: Any, data: Path, variant: str, steps: int | None) -> Any:
+    """The recipe of a module, in one of its variants and of another length if asked for."""
+    from remask.errors import RemaskError
+
+    if variant and not hasattr(module, "VARIANTS"):
+        raise RemaskError(f"{module.__name__} has no variants, {variant!r} was asked for; leave --variant out")
+    if steps is not None and steps < 1:
+        raise RemaskError(f"steps is {steps}; use 1 or more")
+    plan = module.recipe(data, variant=variant) if variant else module.recipe(data)
+    return plan if steps is None else replace(plan, steps=steps)
 
 
 def load_recipe(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -11,6 +12,7 @@ from remask.canvas import Canvas
 from remask.channel import endpoints
 from remask.models.base import Denoiser
 from remask.randomness import NOISE, Uniforms
+from remask.shapers import Shaper
 
 
 class StateDenoiser(Denoiser, Protocol):
@@ -42,3 +44,10 @@ def keyed_normals(uniforms: Uniforms, seeds: Tensor, step: int, shape: torch.Siz
     rows, length, width = shape
     number = torch.full_like(seeds, step)
     return torch.special.ndtri(uniforms(seeds, number, length * width, NOISE)).view(rows, length, width)
+
+
+def belief(logits: Tensor, shapers: Sequence[Shaper]) -> Tensor:
+    """(B, L, V) float64 probabilities after the shapers: sharper ones sharpen the walk, as they do a discrete decoder's draws."""
+    for shaper in shapers:
+        logits = shaper(logits)
+    return torch.softmax(logits.double(), dim=-1)

@@ -1,5 +1,5 @@
 """Grids of SNRs for the SDE: increasing, from 0. Place them by the denoiser's cross-entropy over SNR; a grid that misses the low SNRs leaves a bias
-that more steps do not remove (measured on an exact denoiser, docs/findings.md)."""
+that more steps do not remove (measured on an exact denoiser, docs/findings/dsl.md)."""
 
 from __future__ import annotations
 

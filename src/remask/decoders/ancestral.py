@@ -22,6 +22,7 @@ class Ancestral(Decoder):
     What is left after the last step takes the arg max in one more forward ("noise removal").
     """
 
+    everywhere: ClassVar[bool] = False
     steps: int = 128
     draws: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (MDLM,)
@@ -39,5 +40,5 @@ class Ancestral(Decoder):
         t = 1 - state.double() * width
         last = (state >= self.steps)[:, None]
         write = view.eligible & (last | (view.uniforms(TRANSFER) < (width / t)[:, None]))
-        tokens = torch.where(last, view.prediction.shaped.logits.argmax(-1), view.prediction.candidates)
+        tokens = torch.where(last, view.prediction.shaped.token, view.prediction.candidates)
         return Edit(write, tokens), state + 1

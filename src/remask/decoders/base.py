@@ -46,12 +46,18 @@ class View:
 class Decoder(Protocol):
     """`papers`: what to cite. `draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity).
 
+
     `revises`: a token that it wrote may change again, so nothing is settled before the row is done.
+    `rescores`: written tokens are judged by what the model believes of them now, so that a reuse rule may not serve an older belief: the loop then
+    computes the written positions of the open block at every pass.
+    `everywhere`: False promises that scores and candidates are read at eligible positions only; the head may then compute no others.
     """
 
     papers: ClassVar[tuple[Paper, ...]] = ()
     draws: ClassVar[bool] = False
     revises: ClassVar[bool] = False
+    rescores: ClassVar[bool] = False
+    everywhere: ClassVar[bool] = True
     mask_candidates: bool = False
 
     def init(self, canvas: Canvas) -> State: ...

@@ -50,6 +50,7 @@ class CoRe(Decoder):
     suspects: int = 8
     remask: int = 1
     mask_candidates: bool = False
+    rescores: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:

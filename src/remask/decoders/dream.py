@@ -32,6 +32,7 @@ class Ranked(Decoder):
     alg_temp: 0 writes the best; above 0 draws positions without replacement from softmax(score / alg_temp).
     """
 
+    everywhere: ClassVar[bool] = False
     steps: int | None = None
     alg_temp: float = 0.0
     mask_candidates: bool = False
@@ -95,6 +96,7 @@ class Entropy(Ranked):
 class Origin(Decoder):
     """Each masked position is written with probability 1 - s/t, all at the last step (`origin`)."""
 
+    everywhere: ClassVar[bool] = False
     steps: int | None = None
     mask_candidates: bool = False
     papers: ClassVar[tuple[Paper, ...]] = (DREAM,)

@@ -119,12 +119,16 @@ class Spaced(Decoder):
         return self.inner.draws
 
     @property
-    def mask_candidates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.inner.mask_candidates
-
-    @property
     def revises(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.inner.revises
+
+    @property
+    def rescores(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.rescores
+
+    @property
+    def mask_candidates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.mask_candidates
 
     def init(self, canvas: Canvas) -> object:
         return self.inner.init(canvas)

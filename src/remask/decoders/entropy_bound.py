@@ -29,6 +29,7 @@ class EntropyBound(Decoder):
     That sum bounds the information lost by drawing the prefix from its marginals.
     """
 
+    everywhere: ClassVar[bool] = False
     gamma: float = 0.1
     mask_candidates: bool = False
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)

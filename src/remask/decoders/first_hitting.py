@@ -21,6 +21,7 @@ PAPER = Paper(
 class FirstHitting(Decoder):
     """A random mask takes a draw. The hitting times matter to time-conditioned networks only, and are left out."""
 
+    everywhere: ClassVar[bool] = False
     draws: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 

@@ -69,7 +69,7 @@ class PC(Decoder):
     def surprise(self, logits: Tensor) -> Tensor:
         """-log background of the likeliest token of (B, L, V) logits, float64: (B, L), or () where the law is uniform."""
         if self.background is None:
-            return torch.log(torch.tensor(logits.shape[-1] - 1.0, dtype=torch.float64, device=logits.device))
+            return torch.log(torch.full((), logits.shape[-1] - 1.0, dtype=torch.float64, device=logits.device))
         table = surprises(self.background)
         if len(table) < logits.shape[-1] - 1:
             raise RemaskError(f"{self.background} counts {len(table)} tokens and the model has {logits.shape[-1]}; make it with the model's tokenizer")

@@ -29,6 +29,14 @@ class Hierarchy(Decoder):
     mask_candidates: bool = False
     papers: ClassVar[tuple[Paper, ...]] = (DINFER,)
 
+    @property
+    def revises(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.remask
+
+    @property
+    def rescores(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.remask
+
     def init(self, canvas: Canvas) -> None:
         return None
 

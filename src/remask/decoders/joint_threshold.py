@@ -46,6 +46,7 @@ class JointThreshold(Decoder):
     check: bool = True
     most: int = 10_000
     mask_candidates: bool = False
+    rescores: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (PAPER, REMASK)
 
     def __post_init__(self) -> None:

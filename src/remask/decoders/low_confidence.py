@@ -28,6 +28,7 @@ class LowConfidence(Decoder):
     the budget of the blocks, and what is then left after n steps, in the published loop for ever, is written one per forward.
     """
 
+    everywhere: ClassVar[bool] = False
     steps: int | None = None
     score: ConfidenceName = "max"
     mask_candidates: bool = False
@@ -49,7 +50,7 @@ class LowConfidence(Decoder):
     def step(self, view: View, state: Any) -> tuple[Edit, Any]:
         score = confidence(view.prediction.raw, self.score)
         if self.last:
-            score = score.masked_fill(torch.isin(view.prediction.candidates, torch.tensor(self.last, device=score.device)), 0.0)
+            score = score.masked_fill(torch.stack([view.prediction.candidates == token for token in self.last]).any(0), 0.0)
         if isinstance(state, LiteralBlocks):
             clock, open_, count = state.enter(view.canvas)
             return Edit(top(score, view.eligible & open_, count), view.prediction.candidates), clock.tick()
@@ -60,6 +61,7 @@ class LowConfidence(Decoder):
 class Random(Decoder):
     """Write positions in random order: with one token per forward an exact any-order sampler (first-hitting order)."""
 
+    everywhere: ClassVar[bool] = False
     steps: int | None = None
     mask_candidates: bool = False
     papers: ClassVar[tuple[Paper, ...]] = (LLADA,)

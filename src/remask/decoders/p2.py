@@ -33,6 +33,7 @@ class P2(Decoder):
     eta: float = 1.0
     draws: ClassVar[bool] = True
     mask_candidates: bool = False
+    rescores: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Prophet(Decoder):
-    """One token per forward, best first, until the mean gap between the two best logits reaches `gaps` of the progress: then all.
+    """One token per forward, best first, until the mean gap between the two best logits is enough for the progress made: then all.
 
     answer: the reference looks at 5 positions from a known place of the answer; here, `tail`, the last `width` eligible
     positions before the end, or `span`, every eligible one (for open text; SchED, arXiv 2512.02892, in its spirit).

@@ -97,6 +97,6 @@ class ReMDM(Decoder):
         chance = (there - (1 - sigma) * here) / (1 - here)
         write = view.eligible & (last | (view.uniforms(TRANSFER) < chance))
         again = view.filled & ~last & (view.uniforms(ORDER) < sigma)
-        tokens = torch.where(last, view.prediction.shaped.logits.argmax(-1), view.prediction.candidates)
+        tokens = torch.where(last, view.prediction.shaped.token, view.prediction.candidates)
         psi = torch.where(write, view.prediction.shaped.sampled_confidence.double(), state.psi).masked_fill(again, float("inf"))
         return Edit(write, tokens, again), Memory(state.made + 1, psi)

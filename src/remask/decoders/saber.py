@@ -42,6 +42,7 @@ class Saber(Decoder):
     revises: ClassVar[bool] = True
     least: int = 2
     mask_candidates: bool = False
+    rescores: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from remask.decoders.base import View
 from remask.errors import RemaskError
-from remask.prediction import Belief
+from remask.prediction import Belief, Summary
 
 ConfidenceName = Literal["max", "sampled"]
 
 
-def confidence(belief: Belief, name: ConfidenceName) -> Tensor:
+def confidence(belief: Belief | Summary, name: ConfidenceName) -> Tensor:
     """(B, L): `max` is the largest probability, a correct sampling order; `sampled` is the drawn token's.
 
     Ranking by the sampled token's probability re-draws every waiting position and writes the luckiest draw: a hidden

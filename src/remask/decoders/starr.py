@@ -56,14 +56,16 @@ class STaRR(Decoder):
     tau is c_fast, which is Fast-dLLM's static threshold; so it is with c_slow = c_fast, p = 0 or window = 1.
 
     signals: confidence, or distribution (deviation of the `top` likeliest tokens' probabilities; one minus the cosine with the
-    neighbours' mean distribution).  spatial: abs, neg (only below the neighbours), pos (only above), z (over their deviation),
-    off.  metric: std or var.  detrend: none, diff, line; the last two need three entries.  norm: ref, or quantile (of the row's
-    masked positions, at p).  combine: sum or max.  neighbours: masked, commit (written ones count with the confidence they were
-    written at), one.  fallback: confidence, margin (to the threshold), or topk (the `at_least` most confident).
+    neighbours' mean distribution).  spatial: abs, neg (only below the neighbours), pos (only above), z (over their deviation), cos (as in
+    signals=distribution), off.  temporal_source: the candidate's probability, or its logit, which wants another sigma.  metric: std or var.
+    detrend: none, diff, line; the last two need three entries.  norm: ref, or quantile (of the row's masked positions, at p).
+    combine: sum or max.  neighbours: masked, commit_conf (written ones count with the confidence they were written at), one (with 1).
+    fallback: argmax_c, argmax_margin (to the threshold), or topk (the `at_least` most confident).
     reading: H1, these bounds; H2, c_fast and c_slow multiply tau_base for the calm and the other tokens (calm: deviation at most
     the row's p-quantile); H3, written after `fast_steps` steps above the threshold, and at c_slow after `slow_steps` masked.
     """
 
+    everywhere: ClassVar[bool] = False
     c_fast: float = 0.9
     c_slow: float = 0.6
     window: int = 3
@@ -74,8 +76,9 @@ class STaRR(Decoder):
     delta: float = 0.3
     min_history: int = 2
     signals: Literal["confidence", "distribution"] = "confidence"
-    spatial: Literal["abs", "neg", "pos", "z", "off"] = "abs"
-    temporal: bool = True
+    spatial: Literal["abs", "neg", "pos", "off", "z", "cos"] = "abs"
+    temporal: Literal["on", "off"] = "on"
+    temporal_source: Literal["prob", "logit"] = "prob"
     metric: Literal["std", "var"] = "std"
     detrend: Literal["none", "diff", "line"] = "none"
     norm: Literal["ref", "quantile"] = "ref"
@@ -85,8 +88,8 @@ class STaRR(Decoder):
     tau_base: float = 0.9
     fast_steps: int = 1
     slow_steps: int | None = None
-    neighbours: Literal["masked", "commit", "one"] = "masked"
-    fallback: Literal["confidence", "margin", "topk"] = "confidence"
+    neighbours: Literal["masked", "commit_conf", "one"] = "masked"
+    fallback: Literal["argmax_c", "argmax_margin", "topk"] = "argmax_c"
     at_least: int = 1
     reset_on_flip: bool = True
     carry_history: bool = False
@@ -111,7 +114,7 @@ class STaRR(Decoder):
     def init(self, canvas: Canvas) -> Trace:
         zero, shape = torch.zeros_like(canvas.tokens), (*canvas.shape, self.window)
         none = torch.zeros(canvas.shape, device=canvas.tokens.device)
-        kept = self.signals == "distribution"
+        kept = self.signals == "distribution" or self.spatial == "cos"
         return Trace(
             none[..., None].expand(shape), zero, zero - 1, torch.zeros_like(canvas.given), none, zero, zero,
             none[..., None, None].expand(*shape, self.top) if kept else None,
@@ -120,18 +123,18 @@ class STaRR(Decoder):
 
     def step(self, view: View, state: Trace) -> tuple[Edit, Trace]:
         belief, masked = view.prediction.raw, view.eligible
-        confidence, candidate = belief.confidence, belief.logits.argmax(-1)
-        state = self.remember(view, state, confidence, candidate)
+        confidence, candidate = belief.confidence, belief.token
+        state = self.remember(view, state, confidence if self.temporal_source == "prob" else belief.logits.amax(-1), candidate)
         calm = self.temporal_signal(state)
         apart = self.spatial_signal(state, confidence, masked, view)
         tau = self.threshold(calm, apart, state, masked)
         if self.eos_static and view.eos_ids:
-            ends = (candidate[..., None] == torch.tensor(view.eos_ids, device=candidate.device)).any(-1)
+            ends = torch.stack([candidate == end for end in view.eos_ids]).any(0)
             tau = torch.where(ends, self.static, tau)
         reached = confidence >= tau
         streak = torch.where(reached & masked, state.streak + 1, 0)
         write = masked & reached & (streak >= self.fast_steps if self.reading == "H3" else True)
-        rank = confidence - tau if self.fallback == "margin" else confidence
+        rank = confidence - tau if self.fallback == "argmax_margin" else confidence
         best = top(rank, masked, self.at_least if self.fallback == "topk" else 1)
         write = torch.where(write.any(1, keepdim=True), write, best)
         if self.fallback == "topk":
@@ -146,8 +149,8 @@ class STaRR(Decoder):
         """The threshold of a token without history."""
         return self.tau_base if self.reading == "H2" else self.c_fast
 
-    def remember(self, view: View, state: Trace, confidence: Tensor, candidate: Tensor) -> Trace:
-        """The trace with this step's confidences in front."""
+    def remember(self, view: View, state: Trace, value: Tensor, candidate: Tensor) -> Trace:
+        """The trace with this step's values (B, L) of the candidates in front."""
         masked = view.eligible
         new = (view.span != state.span).any(1, keepdim=True)
         if self.carry_history:
@@ -155,7 +158,7 @@ class STaRR(Decoder):
         seen, last = torch.where(new, 0, state.seen), torch.where(new, -1, state.candidate)
         if self.reset_on_flip:
             seen = torch.where((last >= 0) & (candidate != last), 0, seen)
-        history = torch.cat([confidence[..., None], state.history[..., :-1]], dim=-1)
+        history = torch.cat([value[..., None], state.history[..., :-1]], dim=-1)
         tops, ids = state.tops, state.ids
         if tops is not None and ids is not None:
             now = view.prediction.raw.probabilities.topk(min(self.top, view.prediction.raw.logits.shape[-1]), dim=-1)
@@ -171,7 +174,7 @@ class STaRR(Decoder):
         """(B, L): the variance of what is remembered, or its square root (metric=std)."""
         age = torch.arange(self.window, device=state.seen.device)
         counts = (age < state.seen[..., None]).double()
-        if state.tops is None or state.ids is None:
+        if self.signals == "confidence" or state.tops is None or state.ids is None:
             variance = spread(state.history.double(), counts, self.detrend)
         else:
             # the probabilities over steps of the tokens that are likeliest now; one that was not kept counts as 0
@@ -188,7 +191,7 @@ class STaRR(Decoder):
         value, counted = confidence, masked
         if self.neighbours != "masked":
             others = view.span & ~masked & (view.filled | (self.neighbours == "one"))
-            value = torch.where(others, state.written if self.neighbours == "commit" else torch.ones_like(confidence), confidence)
+            value = torch.where(others, state.written if self.neighbours == "commit_conf" else torch.ones_like(confidence), confidence)
             counted = masked | others
         if state.tops is not None and state.ids is not None:
             return self.dissimilarity(state.tops[:, :, 0], state.ids[:, :, 0], counted)
@@ -240,7 +243,7 @@ class STaRR(Decoder):
         if self.norm == "quantile":
             sigma, delta, power = quantile(calm, masked, self.p).clamp(min=FLOOR), quantile(apart, masked, self.p).clamp(min=FLOOR), 1.0
         over_time, over_space = (calm / sigma).clamp(max=1), (apart / delta).clamp(max=1)
-        if not self.temporal:
+        if self.temporal == "off":
             unrest = over_space
         elif self.spatial == "off":
             unrest = over_time

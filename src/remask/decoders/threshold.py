@@ -22,6 +22,7 @@ class Threshold(Decoder):
     at_most: the most positions a step writes, best first (Fast-dLLM's Dream loop: masks // steps); None has no limit.
     """
 
+    everywhere: ClassVar[bool] = False
     tau: float = 0.9
     strict: bool = False
     at_most: int | None = None
@@ -50,6 +51,7 @@ class Threshold(Decoder):
 class Factor(Decoder):
     """Write the longest prefix of the ranking with (n + 1)(1 - confidence of the n-th) < f, at least the best."""
 
+    everywhere: ClassVar[bool] = False
     f: float = 1.0
     score: ConfidenceName = "max"
     mask_candidates: bool = False

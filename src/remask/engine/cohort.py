@@ -11,7 +11,7 @@ from torch import Tensor
 
 from remask.canvas import Canvas
 from remask.compute import Kept, Manner, Model, compute
-from remask.denoise import Plan, State, Step, conclude, look, start
+from remask.denoise import Plan, State, Step, conclude, look, predict, start
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def advance(model: Model, cohort: Cohort) -> tuple[Cohort, list[Step]]:
     If it raises, `cohort` can be stepped again: a pass only overwrites stored keys and values that the next one computes anew.
     """
     sights = [look(group.state, group.plan) for group in cohort.groups]
-    canvas = Canvas.joined([group.state.canvas for group in cohort.groups])
+    canvas = Canvas.joined([sight.canvas for sight in sights])
     active, steps = torch.cat([sight.active for sight in sights]), torch.cat([group.state.step for group in cohort.groups])
     kept, computed = compute(model, canvas, cohort.kept, active, steps, cohort.manner)
     assert kept.logits is not None
@@ -115,7 +115,8 @@ def advance(model: Model, cohort: Cohort) -> tuple[Cohort, list[Step]]:
     seen: list[Step] = []
     for group, sight, piece in zip(cohort.groups, sights, cohort.slices, strict=True):
         before = None if cohort.kept.logits is None else cohort.kept.logits[piece]
-        state, made = conclude(model, replace(group.state, kept=Kept(before)), group.plan, sight, kept.logits[piece], computed[piece])
+        prediction = predict(group.plan, group.state, sight, kept.logits[piece], None if kept.beside is None else kept.beside[piece])
+        state, made = conclude(model, replace(group.state, kept=Kept(before)), group.plan, sight, prediction, computed[piece])
         groups.append(replace(group, state=replace(state, kept=Kept())))
         seen.append(made)
     return Cohort(tuple(groups), kept), seen

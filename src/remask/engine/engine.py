@@ -127,6 +127,8 @@ class Engine:
         vocabulary = getattr(model, "vocab_size", None)
         if vocabulary is not None and (wrong := [token for token in prompt if not 0 <= token < vocabulary]):
             raise RemaskError(f"token {wrong[0]} in the prompt is outside the vocabulary of {vocabulary}")
+        if request.window.grows:
+            raise RemaskError(f"window {request.window} lengthens its canvas, and rows of the engine keep their length; use remask.generate, or another window")
         new = room(request.window, prompt, request.max_new_tokens, model.mask_id)
         canvas = Canvas.from_prompts([prompt], max_new_tokens=new, mask_id=model.mask_id, device=getattr(model, "device", None))
         if model.max_length is not None and canvas.shape[1] > model.max_length:

@@ -63,7 +63,8 @@ class Request:
 class Update:
     """What a step did to one row, on the CPU. tokens: (L,) int64, prompt and canvas.  given, masked, written, remasked: (L,) bool.
 
-    confidence: (L,) float, if asked for.  event: of the step that made it, if asked for.  start, stop: the positions that were asked for, past the prompt.  forwards, positions: so far.
+    confidence: (L,) float, if asked for.  event: of the step that made it, if asked for.
+    start, stop: the positions that were asked for, past the prompt.  forwards, positions: so far.
     The last one of a row is `done` and has a reason; with reason "error", `error` says what went wrong.
     """
 

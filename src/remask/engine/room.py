@@ -36,11 +36,12 @@ class Sizes:
     def row(self, plan: Plan, remembered: float) -> float:
         """Bytes a position of a row with these parts, which remember that much of their own.
 
-        What is kept counts twice, since it is copied when rows join or leave. A step works on at most four copies of the logits, a shaper
-        on six more (a sort with its order, probabilities and sums) and a draw on four (float64); and a layer on 24 hidden states.
+        What is kept counts twice, since it is copied when rows join or leave, and what parts remember once more, for their own sums. A step
+        works on at most four copies of the logits, shapers on six more (a sort with its order, probabilities and sums), a draw on four
+        (float64), and a layer on 24 hidden states. docs/findings/engine.md compares this with what is used.
         """
         work = 4 + 6 * bool(plan.shapers) + 4 * plan.draws
-        return (2 + work) * self.logits + 2 * self.store * plan.reuse.stores + 2 * remembered + 24 * self.hidden
+        return (2 + work) * self.logits + 2 * self.store * plan.reuse.stores + 3 * remembered + 24 * self.hidden
 
 
 def remembered(model: Model, plan: Plan) -> float:

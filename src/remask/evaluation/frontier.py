@@ -9,13 +9,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from remask.decoders.joint_threshold import PRESETS
 from remask.errors import RemaskError
-from remask.evaluation.harness import evaluate, summarise
+from remask.evaluation.against import at_equal_forwards
+from remask.evaluation.example import example
+from remask.evaluation.harness import environment, evaluate, summarise
+from remask.evaluation.intervals import paired_difference
 from remask.evaluation.tasks.base import Item
+from remask.spec import spec as spec_of
 
 STATIC = (*(round(0.05 * k, 2) for k in range(6, 20)), 0.97, 0.98, 0.99)
 """Thresholds of the static frontier: 0.30 to 0.95 by 0.05, then .97, .98, .99."""
 
+REFERENCE = "low_confidence"
+"""One token per forward: what a loss of accuracy and a saving of forwards are counted from."""
+
+LOSS = 0.01
+"""The accuracy that a setting may lose to be listed in the table of losses."""
+
+STEPS = (2, 4, 8, 16, 32)
 SWEEPS: dict[str, tuple[str, ...]] = {
     "threshold": tuple(f"threshold:tau={tau}" for tau in STATIC),
     "factor": tuple(f"factor:f={f}" for f in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)),
@@ -26,11 +38,17 @@ SWEEPS: dict[str, tuple[str, ...]] = {
     "slow_fast": tuple(f"slow_fast:tau={tau}{slow}" for tau in (0.6, 0.7, 0.8, 0.85, 0.9, 0.95) for slow in ("", f",slow_tau={tau}")),
     "credit": tuple(f"credit:tau={tau}" for tau in (0.7, 0.8, 0.9, 0.95, 0.99)),
     "prophet": ("prophet", *(f"prophet:early={k},middle={k},late={k}" for k in (3, 5, 7, 9))),
-    "joint_threshold": tuple(f"joint_threshold:write_tau={write},edit_tau={edit}" for write, edit in ((0.5, 0.5), (0.7, 0.5), (0.7, 0.9), (0.95, 0.9))),
+    "joint_threshold": (*map(spec_of, PRESETS.values()), "joint_threshold:write_tau=0.7,edit_tau=0.9", "joint_threshold:write_tau=0.7,edit_tau=0.9,remask=true"),
     "saber": ("saber:least=1", "saber:least=2", "saber:least=4"),
     "dus": ("dus", "dus:skip=2", "dus:skip=3", "dus:threshold=0.5", "dus:threshold=0.9"),
-    "low_confidence": ("low_confidence", *(f"low_confidence:steps={steps}" for steps in (2, 4, 8, 16, 32))),
-    "topk_margin": ("topk_margin", *(f"topk_margin:steps={steps}" for steps in (2, 4, 8, 16, 32))),
+    **{name: (name, *(f"{name}:steps={steps}" for steps in STEPS)) for name in ("low_confidence", "random", "origin", "maskgit_plus", "topk_margin", "entropy", "pc", "halton")},
+    "ancestral": tuple(f"ancestral:steps={steps}" for steps in (*STEPS, 64)),
+    "first_hitting": ("first_hitting",),
+    "remdm": tuple(f"remdm:steps={steps}{more}" for steps in (8, 16, 32, 64) for more in ("", ",strategy=conf")),
+    "p2": tuple(f"p2:steps={steps},eta={eta}" for steps in (8, 16, 32) for eta in (1.0, 2.0)),
+    "core": ("core", *(f"core:steps={steps},every={max(2, steps // 4)},reviews=2" for steps in STEPS[1:])),
+    "wino": tuple(f"wino:tau={tau},check={check}" for tau, check in ((0.5, 0.9), (0.6, 0.9), (0.7, 0.7), (0.8, 0.9), (0.9, 0.9))),
+    "spaced": tuple(f"spaced:inner=(threshold:tau={tau}),g0={g0}" for tau in (0.5, 0.7, 0.9) for g0 in (2, 8)),
     "starr": tuple(
         f"starr:c_fast={fast},c_slow={slow},spatial={spatial}"
         for fast, slow in ((0.7, 0.5), (0.8, 0.6), (0.9, 0.6), (0.9, 0.8), (0.95, 0.8), (0.99, 0.9))
@@ -41,9 +59,17 @@ SWEEPS: dict[str, tuple[str, ...]] = {
 """What a bare name stands for; a decoder that is not here is run as it is written."""
 
 
+Records = Sequence[dict[str, Any]]
+"""What the harness writes, a dictionary an item."""
+
+
 @dataclass(frozen=True)
 class Point:
-    """One setting on the reported split. generated: tokens per row; example: the text of its first item."""
+    """One setting on the reported split, its example the first item while it is written. Differences are of accuracy, with 95 % paired bootstrap intervals.
+
+    lost: against one token per forward.  gained: against the static threshold's frontier at equal forwards, None outside it.
+    kept: the accuracy on the split that settings are chosen on, less that of one token per forward.
+    """
 
     decoder: str
     spec: str
@@ -52,6 +78,9 @@ class Point:
     forwards: float
     tokens_per_forward: float
     example: str
+    lost: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    gained: tuple[float, float, float] | None = None
+    kept: float = 0.0
 
 
 def settings(name: str) -> tuple[str, ...]:
@@ -81,9 +110,14 @@ def frontier(
     max_new_tokens: int,
     batch: int = 16,
     seed: int = 0,
+    sweep: bool = True,
+    about: dict[str, Any] | None = None,
     report: Callable[[str, int], None] | None = None,
 ) -> list[Point]:
-    """Sweep on `valid`, freeze what is on each decoder's frontier, report it on `test`. Every result is kept in `folder` and not computed again."""
+    """Sweep on `valid`, freeze what is on each decoder's frontier, report it on `test`. Every result is kept in `folder` and not computed again.
+
+    The first point is the reference, one token per forward.  sweep: False runs names as they are written.  about: goes into every line of frontier.jsonl.
+    """
     (folder / "valid").mkdir(parents=True, exist_ok=True)
     (folder / "test").mkdir(exist_ok=True)
 
@@ -96,16 +130,37 @@ def frontier(
 
         return evaluate(model, items, max_new_tokens=max_new_tokens, batch=batch, seed=seed, out=out, report=told, **make(spec))
 
-    points: list[Point] = []
+    base = summarise(run(REFERENCE, "valid", valid), model)["accuracy"]
+    frozen: list[tuple[str, str, float]] = [(REFERENCE, REFERENCE, 0.0)]
     for name in names:
-        summaries = {spec: summarise(run(spec, "valid", valid), model) for spec in settings(name)}
-        for spec in chosen({spec: (summary["forwards_per_row"], summary["accuracy"]) for spec, summary in summaries.items()}):
-            records = run(spec, "test", test)
-            s = summarise(records, model)
-            points.append(Point(name, spec, s["accuracy"], tuple(s["interval"]), s["forwards_per_row"], s["tokens_per_forward"], records[0]["text"]))
-    lines = [json.dumps({**asdict(point), "items": len(test), "environment": summarise([], model)["environment"]}, ensure_ascii=False) for point in points]
+        summaries = {spec: summarise(run(spec, "valid", valid), model) for spec in (settings(name) if sweep else (name,))}
+        kept = chosen({spec: (summary["forwards_per_row"], summary["accuracy"]) for spec, summary in summaries.items()})
+        frozen += [(name, spec, summaries[spec]["accuracy"] - base) for spec in kept if (name, spec) != frozen[0][:2]]
+    records = {spec: run(spec, "test", test) for _, spec, _ in frozen}
+    static = [records[spec] for name, spec, _ in frozen if name == "threshold"]
+    examples = {spec: example(model, test[0], folder / "test" / (file_name(spec) + ".txt"), max_new_tokens=max_new_tokens, seed=seed, **make(spec)) for spec in records}
+    points = [point_of(name, spec, kept, records[spec], records[REFERENCE], static, examples[spec], model) for name, spec, kept in frozen]
+    more = {**(about or {}), "items": len(test), "batch": batch, "max_new_tokens": max_new_tokens, "environment": environment(model)}
+    lines = [json.dumps({**asdict(point), **more}, ensure_ascii=False) for point in points]
     (folder / "frontier.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return points
+
+
+def point_of(name: str, spec: str, kept: float, records: Records, reference: Records, static: Sequence[Records], shown: str, model: Any) -> Point:
+    """A frozen setting's results beside the reference's and the static threshold's."""
+    s = summarise(records, model)
+    lost = paired_difference([record["right"] for record in records], [record["right"] for record in reference])
+    gained = None if name == "threshold" else at_equal_forwards(records, static)
+    return Point(name, spec, s["accuracy"], tuple(s["interval"]), s["forwards_per_row"], s["tokens_per_forward"], shown, lost, gained, kept)
+
+
+def at_loss(points: Sequence[Point], loss: float = LOSS) -> dict[str, Point | None]:
+    """Of each decoder the setting with the fewest forwards that kept its accuracy within `loss` where settings are chosen; None: it has none."""
+    found: dict[str, Point | None] = {}
+    for name in dict.fromkeys(point.decoder for point in points):
+        within = [point for point in points if point.decoder == name and point.kept >= -loss - 1e-9]
+        found[name] = min(within, key=lambda point: point.forwards, default=None)
+    return found
 
 
 def file_name(spec: str) -> str:

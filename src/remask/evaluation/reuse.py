@@ -15,9 +15,20 @@ REFERENCE = "fresh"
 
 
 def compare(
-    model: Any, items: Sequence[Item], rules: Mapping[str, Mapping[str, Any]], *, max_new_tokens: int, batch: int = 16, seed: int = 0, report: Callable[[int], None] | None = None
+    model: Any,
+    items: Sequence[Item],
+    rules: Mapping[str, Mapping[str, Any]],
+    *,
+    max_new_tokens: int,
+    batch: int = 16,
+    seed: int = 0,
+    report: Callable[[int], None] | None = None,
+    against: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """A summary per rule (its parts as keyword arguments; `fresh` among them), alternating after every batch, each batch's order turned by one."""
+    """A summary per rule (its parts as keyword arguments; `fresh` among them), alternating after every batch, each batch's order turned by one.
+
+    against: rule -> another one that it is compared with as well (a rule inside a cache with the cache alone), under "against".
+    """
     shape = Shape.of(model.config)
     made: dict[str, list[tuple[Completion, bool, int]]] = {name: [] for name in rules}
     seconds = dict.fromkeys(rules, 0.0)
@@ -35,8 +46,15 @@ def compare(
             if report is not None:
                 report(sum(map(len, made.values())))
     where = environment(model)
+    others = {name: {"against": {"rule": other, **summary(made[name], made[other], shape)}} for name, other in (against or {}).items()}
     return {
-        name: {**summary(found, made[REFERENCE], shape), "seconds": seconds[name], "seconds_ratio": seconds[name] / seconds[REFERENCE], "environment": where}
+        name: {
+            **others.get(name, {}),
+            **summary(found, made[REFERENCE], shape),
+            "seconds": seconds[name],
+            "seconds_ratio": seconds[name] / seconds[REFERENCE],
+            "environment": where,
+        }
         for name, found in made.items()
     }
 

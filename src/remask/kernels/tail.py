@@ -18,17 +18,22 @@ ROOM = 1 << 22
 class Tail:
     """What a row of logits says; all (N,), in float32 (float64 for float64 logits).
 
-    best, second: the largest two probabilities.  token: int64, the likeliest, the lowest id on ties.  entropy: in nats.
+    weight: the sum of exponentials relative to the largest.  second: the second largest probability.  token: int64, the likeliest, the lowest id on ties.  entropy: in nats.
     total: the logarithm of the sum of exponentials.  drawn: int64, by inverse CDF.  moved: KL(now || before) in nats.
     """
 
-    best: Tensor
+    weight: Tensor
     second: Tensor
     token: Tensor
     entropy: Tensor
     total: Tensor
     drawn: Tensor | None = None
     moved: Tensor | None = None
+
+    @property
+    def best(self) -> Tensor:
+        """The largest probability."""
+        return 1 / self.weight
 
 
 def tail(logits: Tensor, *, mask_id: int | None = None, uniform: Tensor | None = None, before: Tensor | None = None, at: Tensor | None = None) -> Tail:
@@ -45,7 +50,7 @@ def kernel(logits: Tensor, *, mask_id: int | None = None, uniform: Tensor | None
     """The same by Triton: two launches, three with a draw; sums within a block in float32, those of a draw in float64."""
     from remask.kernels.tail_triton import launch
 
-    return Tail(*launch(logits, -1 if mask_id is None else mask_id, uniform, before, at))
+    return Tail(**launch(logits, -1 if mask_id is None else mask_id, uniform, before, at))
 
 
 def twin(logits: Tensor, *, mask_id: int | None = None, uniform: Tensor | None = None, before: Tensor | None = None, at: Tensor | None = None) -> Tail:
@@ -53,7 +58,7 @@ def twin(logits: Tensor, *, mask_id: int | None = None, uniform: Tensor | None =
     size = max(1, ROOM // max(1, logits.shape[-1]))
     rows = [slice(start, start + size) for start in range(0, max(1, logits.shape[0]), size)]
     parts = [_some(logits[part], mask_id, None if uniform is None else uniform[part], _before(before, at, part)) for part in rows]
-    return Tail(*(None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)))  # pyright: ignore[reportArgumentType]
+    return Tail(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
 
 def _before(before: Tensor | None, at: Tensor | None, part: slice) -> Tensor | None:
@@ -62,7 +67,7 @@ def _before(before: Tensor | None, at: Tensor | None, part: slice) -> Tensor | N
     return before[part] if at is None else before[at[part]]
 
 
-def _some(logits: Tensor, mask_id: int | None, uniform: Tensor | None, before: Tensor | None) -> tuple[Tensor | None, ...]:
+def _some(logits: Tensor, mask_id: int | None, uniform: Tensor | None, before: Tensor | None) -> dict[str, Tensor]:
     now = _wide(logits, mask_id)
     top = now.topk(min(2, now.shape[-1]), dim=-1).values
     token = now.argmax(-1)
@@ -71,13 +76,15 @@ def _some(logits: Tensor, mask_id: int | None, uniform: Tensor | None, before: T
     sum_ = weight.sum(-1)
     total = top[:, 0] + sum_.log()
     entropy = sum_.log() - (weight * above).nan_to_num(nan=0.0).sum(-1) / sum_
-    second = (top[:, -1] - total).exp() if now.shape[-1] > 1 else torch.zeros_like(total)
-    drawn = None if uniform is None else draw(now, uniform)
-    moved = None
+    second = (top[:, -1] - top[:, 0]).exp() / sum_ if now.shape[-1] > 1 else torch.zeros_like(total)
+    found = {"weight": sum_, "second": second, "token": token, "entropy": entropy, "total": total}
+    if uniform is not None:
+        found["drawn"] = draw(now, uniform)
     if before is not None:
         then = _wide(before, mask_id)
-        moved = (weight * (now - then)).nan_to_num(nan=0.0, posinf=float("inf")).sum(-1) / sum_ - (total - then.logsumexp(-1))
-    return 1 / sum_, second, token, entropy, total, drawn, moved
+        crossed = (weight * (now - then)).nan_to_num(nan=0.0, posinf=float("inf")).sum(-1)
+        found["moved"] = crossed / sum_ - (total - then.logsumexp(-1))
+    return found
 
 
 def _wide(logits: Tensor, mask_id: int | None) -> Tensor:

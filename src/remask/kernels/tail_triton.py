@@ -1,5 +1,6 @@
 """The tail's kernels: every block of a row leaves a few numbers, and one program a row puts them together; a draw reads one block again."""
 
+# pyright: reportCallIssue=false, reportArgumentType=false, reportMissingImports=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import torch
@@ -12,7 +13,10 @@ BLOCK = 4096
 
 
 @triton.jit
-def _blocks(logits, stride, before, before_stride, at, part, token, exact, columns, count, MASK: tl.constexpr, BLOCK: tl.constexpr, DRAWS: tl.constexpr, MOVES: tl.constexpr):  # fmt: skip
+def _blocks(
+    logits, stride, before, before_stride, at, part, token, exact, columns, count,
+    MASK: tl.constexpr, BLOCK: tl.constexpr, DRAWS: tl.constexpr, MOVES: tl.constexpr,
+):  # fmt: skip
     """Of one block of one row: largest and second logit, sum of exponentials, and what the entropy and the divergence need, relative to the largest."""
     row, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     column = block * BLOCK + tl.arange(0, BLOCK)
@@ -44,7 +48,7 @@ def _blocks(logits, stride, before, before_stride, at, part, token, exact, colum
 
 @triton.jit
 def _rows(part, token, out, best, columns, count, COUNT: tl.constexpr, MOVES: tl.constexpr):
-    """One row from its blocks: best, second, entropy, total, moved."""
+    """One row from its blocks: weight, second, entropy, total, moved."""
     row = tl.program_id(0).to(tl.int64)
     block = tl.arange(0, COUNT)
     there = block < count
@@ -63,8 +67,8 @@ def _rows(part, token, out, best, columns, count, COUNT: tl.constexpr, MOVES: tl
     scale = tl.where(there, tl.exp(base - top), 0.0)
     sum_ = tl.sum(scale * sums, 0)
     total = top + tl.log(sum_)
-    tl.store(out + row, 1 / sum_)
-    tl.store(out + rows + row, tl.exp(second - total))
+    tl.store(out + row, sum_)
+    tl.store(out + rows + row, tl.exp(second - top) / sum_)
     tl.store(out + 2 * rows + row, tl.log(sum_) - tl.sum(tl.where(scale > 0, scale * (parts + (base - top) * sums), 0.0), 0) / sum_)
     tl.store(out + 3 * rows + row, total)
     tl.store(best + row, tl.minimum(chosen, columns - 1).to(tl.int64))
@@ -102,7 +106,7 @@ def _draws(logits, stride, part, exact, uniform, drawn, columns, count, MASK: tl
     tl.store(drawn + row, tl.minimum(passed, tl.max(tl.where(each > 0, column, 0), 0)).to(tl.int64))
 
 
-def launch(logits: Tensor, mask_id: int, uniform: Tensor | None, before: Tensor | None, at: Tensor | None) -> tuple[Tensor | None, ...]:
+def launch(logits: Tensor, mask_id: int, uniform: Tensor | None, before: Tensor | None, at: Tensor | None) -> dict[str, Tensor]:
     """The fields of a Tail; see remask.kernels.tail."""
     rows, columns = logits.shape
     count = triton.cdiv(columns, BLOCK)
@@ -112,8 +116,6 @@ def launch(logits: Tensor, mask_id: int, uniform: Tensor | None, before: Tensor 
     exact = torch.empty(rows if uniform is not None else 0, count, dtype=torch.float64, device=logits.device)
     out = torch.empty(5, rows, device=logits.device)
     best = torch.empty(rows, dtype=torch.int64, device=logits.device)
-    if rows == 0:
-        return out[0], out[1], best, out[2], out[3], None if uniform is None else best, None if before is None else out[4]
     if before is not None and at is None:
         at = torch.arange(rows, device=logits.device)
     options = {"MASK": mask_id, "BLOCK": BLOCK}
@@ -122,8 +124,10 @@ def launch(logits: Tensor, mask_id: int, uniform: Tensor | None, before: Tensor 
         DRAWS=uniform is not None, MOVES=before is not None, num_warps=8, **options,
     )  # fmt: skip
     _rows[(rows,)](part, token, out, best, columns, count, COUNT=wide, MOVES=before is not None, num_warps=1)
-    drawn = None
+    found = {"weight": out[0], "second": out[1], "token": best, "entropy": out[2], "total": out[3]}
     if uniform is not None:
-        drawn = torch.empty_like(best)
-        _draws[(rows,)](logits, logits.stride(0), part, exact, uniform, drawn, columns, count, COUNT=wide, num_warps=8, **options)
-    return out[0], out[1], best, out[2], out[3], drawn, None if before is None else out[4]
+        found["drawn"] = torch.empty_like(best)
+        _draws[(rows,)](logits, logits.stride(0), part, exact, uniform, found["drawn"], columns, count, COUNT=wide, num_warps=8, **options)
+    if before is not None:
+        found["moved"] = out[4]
+    return found

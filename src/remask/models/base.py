@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from remask.canvas import Canvas
 from remask.errors import RemaskError
 from remask.models.shadow import Shadow
-from remask.models.store import Chosen, Memory, Store
+from remask.models.store import Chosen, Memory, Store, aligned
 
 
 class Denoiser(Protocol):
@@ -40,11 +40,6 @@ class Denoiser(Protocol):
     def head(self, hidden: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, V) float32."""
         ...
-
-
-def aligned(hidden: Tensor, shift: int) -> Tensor:
-    """(B, L, D) as computed -> by the position they predict."""
-    return hidden if shift == 0 else torch.cat([hidden[:, :shift], hidden[:, :-shift]], dim=1)
 
 
 class Network(nn.Module):

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from remask.citation import DREAM, Paper
 from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
-from remask.models.base import Network, aligned
+from remask.models.base import Network
 from remask.models.config import end_ids, mask_id, multiple, number, refuse, require, whole
-from remask.models.store import Memory
+from remask.models.store import Memory, aligned
 
 
 class Attention(nn.Module):
@@ -94,8 +94,9 @@ class Dream(Network):
         return x if memory is not None else aligned(x, self.shift)
 
     def head(self, hidden: Tensor) -> Tensor:
-        weight = self.model["embed_tokens"].weight if self.lm_head is None else self.lm_head.weight
-        return functional.linear(hidden, weight).float()  # pyright: ignore[reportArgumentType]
+        if self.lm_head is not None:
+            return self.lm_head(hidden).float()
+        return functional.linear(hidden, self.model["embed_tokens"].weight).float()  # pyright: ignore[reportArgumentType]
 
     @staticmethod
     def rename(name: str, config: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from remask.errors import RemaskError
 from remask.models.base import Network
+from remask.models.causal import Causal
 from remask.models.dream import Dream
 from remask.models.dsl import DSL
 from remask.models.llada import LLaDA
@@ -17,7 +18,7 @@ from remask.models.mdlm import MDLM
 from remask.models.weights import fill, shards, stored_dtype
 from remask.text.tokenizer import Tokenizer
 
-FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM, "DSL": DSL}
+FAMILIES: dict[str, Any] = {"LLaDAModelLM": LLaDA, "DreamModel": Dream, "MDLM": MDLM, "DSL": DSL, "CausalJudge": Causal}
 """`architectures[0]` of config.json -> class: model_type is ambiguous (LLaDA-MoE also says llada)."""
 
 MASKS = ("<|mdm_mask|>", "<|mask|>", "[MASK]", "<mask>")
@@ -25,7 +26,7 @@ MASKS = ("<|mdm_mask|>", "<|mask|>", "[MASK]", "<mask>")
 
 
 def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None, revision: str | None = None) -> Network:
-    """The network at `source`, in eval mode. dtype=None keeps the checkpoint's own."""
+    """The network at `source`, in eval mode. dtype=None: bfloat16 on a GPU, elsewhere the checkpoint's own; float32 is exact."""
     wanted = as_dtype(dtype)
     folder = locate(source, revision)
     config = read_config(folder)
@@ -35,9 +36,14 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
     with torch.device("meta"):
         model = family(config)
     paths = shards(folder)
-    fill(model, paths, config, torch.device(device), wanted or stored_dtype(paths))
+    fill(model, paths, config, torch.device(device), wanted or usual(torch.device(device)) or stored_dtype(paths))
     model.config, model.tokenizer = config, tokenizer
     return model.eval().requires_grad_(False)
+
+
+def usual(device: torch.device) -> torch.dtype | None:
+    """The precision of a device if nobody asks for one; None: as stored."""
+    return torch.bfloat16 if device.type == "cuda" else None
 
 
 def family_of(config: dict[str, Any], source: str | Path) -> Any:

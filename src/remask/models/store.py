@@ -42,6 +42,11 @@ class Chosen:
         return x.gather(1, place.expand(*self.place.shape, *x.shape[2:]))
 
 
+def aligned(hidden: Tensor, shift: int) -> Tensor:
+    """(B, L, D) as computed -> by the position they predict."""
+    return hidden if shift == 0 else torch.cat([hidden[:, :shift], hidden[:, :-shift]], dim=1)
+
+
 @dataclass(frozen=True, eq=False)
 class Store:
     """keys, values: a (B, K, L, E) tensor a layer, keys rotated by their own positions.
@@ -127,14 +132,13 @@ class Memory:
 
     def exchange(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The next layer's (B, K, M, E) -> (B, K, L, E): these at the chosen positions, the stored ones at the others."""
-        place = self.chosen.place
-        if place is None:
+        place, number = self.chosen.place, len(self.keys)
+        if place is None:  # a store that is there already is written over: two of them would double the peak
             if self.keeps:
-                self.keys.append(key.contiguous())
-                self.values.append(value.contiguous())
+                self.keys.append(key.contiguous() if self.old is None else self.old.keys[number].copy_(key))
+                self.values.append(value.contiguous() if self.old is None else self.old.values[number].copy_(value))
             return key, value
         assert self.old is not None
-        number = len(self.keys)
         index = place[:, None, :, None].expand_as(key)
         self.keys.append(self.old.keys[number].scatter_(2, index, key))
         self.values.append(self.old.values[number].scatter_(2, index, value))

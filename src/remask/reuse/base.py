@@ -9,7 +9,7 @@ from torch import Tensor
 
 from remask.canvas import Canvas, Edit
 from remask.citation import Paper
-from remask.prediction import Belief
+from remask.prediction import Belief, Summary
 
 State = Any
 """A rule's own memory: None, (B,) or (B, L, ...) tensors, or a tuple or frozen dataclass of them (remask.memory)."""
@@ -37,7 +37,7 @@ class Pass:
     """
 
     active: Tensor
-    belief: Belief
+    belief: Belief | Summary
     before: Tensor | None
     edit: Edit
     canvas: Canvas
@@ -48,6 +48,7 @@ class Reuse(Protocol):
 
     stores: the rule asks for single positions, so keys and values are kept; else a row is computed whole or not at all.
     lone: a model with shifted logits doesn't compute the left neighbours too (Fast-dLLM's Dream, for parity).
+    compares: the rule reads how far posteriors moved since the pass before.
     stale: what was edited need not be computed next (for parity with methods that leave it; all others are served from true keys).
     """
 
@@ -60,6 +61,10 @@ class Reuse(Protocol):
 
     @property
     def stale(self) -> bool:
+        return False
+
+    @property
+    def compares(self) -> bool:
         return False
 
     def init(self, canvas: Canvas) -> State:
@@ -75,5 +80,5 @@ class Reuse(Protocol):
         return state
 
     def protected(self, state: State) -> Tensor | None:
-        """(B, L) bool: positions that no edit may change; None: none."""
+        """(B, L) bool: positions that no edit may change, and that a decoder sees as given; None: none."""
         return None

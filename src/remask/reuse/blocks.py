@@ -30,9 +30,10 @@ class Age:
         opens = first_of(scene.span) != self.first
         return (opens | (self.passes >= every) if every else opens)[:, None]
 
-    def tick(self, scene: Scene, every: int) -> Age:
-        """After a pass."""
-        return Age(first_of(scene.span), torch.where(self.due(scene, every)[:, 0], 1, self.passes + 1))
+    def tick(self, scene: Scene, active: Tensor, every: int) -> Age:
+        """After a pass over the active (B, L) positions; a row that computed nothing made none."""
+        made, passes = active.any(1), torch.where(self.due(scene, every)[:, 0], 1, self.passes + 1)
+        return Age(torch.where(made, first_of(scene.span), self.first), torch.where(made, passes, self.passes))
 
 
 def first_of(span: Tensor) -> Tensor:

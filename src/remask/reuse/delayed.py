@@ -36,4 +36,4 @@ class Delayed(Reuse):
         return scene.canvas.real & (state.due(scene, self.refresh) | scene.canvas.masked | scene.touched)
 
     def observe(self, scene: Scene, made: Pass, state: Age) -> Age:
-        return state.tick(scene, self.refresh)
+        return state.tick(scene, made.active, self.refresh)

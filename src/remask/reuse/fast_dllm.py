@@ -43,7 +43,7 @@ class Prefix(Reuse):
         return scene.canvas.real & (state.due(scene, self.refresh) | (position >= first_of(scene.span)[:, None]))
 
     def observe(self, scene: Scene, made: Pass, state: Age) -> Age:
-        return state.tick(scene, self.refresh)
+        return state.tick(scene, made.active, self.refresh)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +78,10 @@ class Dual(Reuse):
     def stale(self) -> bool:
         return self.inner.stale
 
+    @property
+    def compares(self) -> bool:
+        return self.inner.compares
+
     def init(self, canvas: Canvas) -> Nested:
         return Nested(Age.start(canvas), self.inner.init(canvas))
 
@@ -85,7 +89,7 @@ class Dual(Reuse):
         return self.inner.active(scene, state.inner) & (state.age.due(scene, self.refresh) | scene.span)
 
     def observe(self, scene: Scene, made: Pass, state: Nested) -> Nested:
-        return Nested(state.age.tick(scene, self.refresh), self.inner.observe(scene, made, state.inner))
+        return Nested(state.age.tick(scene, made.active, self.refresh), self.inner.observe(scene, made, state.inner))
 
     def protected(self, state: Nested) -> Tensor | None:
         return self.inner.protected(state.inner)

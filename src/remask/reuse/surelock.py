@@ -14,8 +14,7 @@ from torch import Tensor
 from remask.canvas import Canvas
 from remask.citation import Paper
 from remask.errors import RemaskError
-from remask.models.store import Chosen
-from remask.prediction import Belief
+from remask.prediction import Belief, Summary
 from remask.reuse.base import Pass, Reuse, Scene
 
 PAPER = Paper(
@@ -25,10 +24,11 @@ PAPER = Paper(
 
 @dataclass(frozen=True, eq=False)
 class Locks:
-    """locked: (B, L) bool.  calm: (B, L) int64, passes in a row that met the rule."""
+    """locked: (B, L) bool.  calm: (B, L) int64, looks in a row that met the rule.  anchor: (B, L, V) logits of the last look, where `every` asks for them."""
 
     locked: Tensor
     calm: Tensor
+    anchor: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,14 @@ class SureLock(Reuse):
     """Lock a written position when KL(posterior now || before) <= eps and it is among the `gate` % surest of the candidates of its row.
 
     Posteriors are raw (before temperature), without the mask; the KL is in nats, the percentile interpolated linearly, and prompt
-    positions are candidates. A locked position keeps keys, values and posterior of the pass that locked it.
+    positions are candidates. A locked position keeps keys, values and posterior of the pass that locked it. The defaults are the paper's but for `safe`.
 
     safe: only positions that this pass already saw written may lock; else the keys and values of a mask can stay for ever.
-    gate: 100 turns it off.  patience: passes in a row that the rule must hold.
+    gate: 100 turns it off.  patience: looks in a row that the rule must hold.
     on_remask: an edit of a locked position unlocks it, or is forbidden (the paper's assumption A1).
-    recheck: every so many passes locked positions are computed too, and unlocked if they moved by more than eps; 0: never.
+    recheck: every so many passes locked positions are computed too (so what they hold is renewed), and unlocked if they moved by more than eps; 0: never.
+    every: look for locks every so many passes only, and measure the divergence from the posterior of the last look, so that a slow drift adds up.
+    prompt_after: prompt positions are candidates once this share of the row's own positions is written; 0: at once, 1: never.
     """
 
     eps: float = 5e-4
@@ -50,18 +52,26 @@ class SureLock(Reuse):
     on_remask: Literal["unlock", "forbid"] = "unlock"
     recheck: int = 0
     patience: int = 1
+    every: int = 1
+    prompt_after: float = 0.0
     stores: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
         if not 0 <= self.gate <= 100:
             raise RemaskError(f"gate is {self.gate}; it must be a percentage, 0 to 100")
-        if self.recheck < 0 or self.patience < 1:
-            raise RemaskError(f"recheck is {self.recheck} and patience {self.patience}; use 0 or more, and 1 or more")
+        if self.recheck < 0 or self.patience < 1 or self.every < 1:
+            raise RemaskError(f"recheck is {self.recheck}, patience {self.patience} and every {self.every}; use 0 or more, and 1 or more for the others")
+        if not 0 <= self.prompt_after <= 1:
+            raise RemaskError(f"prompt_after is {self.prompt_after}; it must be a share, 0 to 1")
 
     @property
     def stale(self) -> bool:
         return not self.safe
+
+    @property
+    def compares(self) -> bool:
+        return True
 
     def init(self, canvas: Canvas) -> Locks:
         return Locks(torch.zeros_like(canvas.given), torch.zeros_like(canvas.tokens))
@@ -71,16 +81,19 @@ class SureLock(Reuse):
 
     def observe(self, scene: Scene, made: Pass, state: Locks) -> Locks:
         locked = state.locked & ~made.edit.touched
+        looks = (scene.step % self.every == 0)[:, None]
+        anchor = None if self.every == 1 else made.belief.logits if state.anchor is None else torch.where(looks[..., None], made.belief.logits, state.anchor)
         if made.before is None:
-            return Locks(locked, state.calm)
-        written = made.active & ~made.canvas.masked & scene.canvas.real & ~locked & (scene.step > 0)[:, None]
-        if self.safe:
-            written &= ~scene.canvas.masked & ~made.edit.touched
-        sure = written & (1 - made.belief.confidence <= self._threshold(made.belief, written))
-        computed_locks = locked & made.active
-        moved = divergence(made.belief, made.before, sure | computed_locks)
-        calm = torch.where(sure & (moved <= self.eps), state.calm + 1, torch.where(made.active, 0, state.calm))
-        return Locks((locked & ~(computed_locks & (moved > self.eps))) | (calm >= self.patience), calm)
+            return Locks(locked, state.calm, anchor)
+        candidates = self._candidates(scene, made) & looks & ~locked
+        sure = candidates & (1 - made.belief.confidence <= self._threshold(made.belief, candidates))
+        # what a summary says of divergence is from the pass before, so from an anchor the logits are asked
+        drift = divergence(made.belief, made.before, sure) if state.anchor is None else divergence(Belief(made.belief.logits, made.belief.candidates), state.anchor, sure)
+        settled = sure & (drift <= self.eps)
+        again = locked & made.active
+        moved = again & (divergence(made.belief, made.before, again) > self.eps)
+        calm = torch.where(settled, state.calm + 1, torch.where(made.active & (looks | again), 0, state.calm))
+        return Locks((locked & ~moved) | (calm >= self.patience), calm, anchor)
 
     def protected(self, state: Locks) -> Tensor | None:
         return state.locked if self.on_remask == "forbid" else None
@@ -88,21 +101,28 @@ class SureLock(Reuse):
     def _rechecks(self, scene: Scene) -> Tensor:
         return (scene.step % self.recheck == self.recheck - 1) if self.recheck else torch.zeros_like(scene.step, dtype=torch.bool)
 
-    def _threshold(self, belief: Belief, candidates: Tensor) -> Tensor:
+    def _candidates(self, scene: Scene, made: Pass) -> Tensor:
+        """(B, L) bool: computed, written, and with a posterior before."""
+        written = made.active & ~made.canvas.masked & scene.canvas.real & (scene.step > 0)[:, None]
+        if self.safe:
+            written &= ~scene.canvas.masked & ~made.edit.touched
+        if self.prompt_after:
+            own = ~scene.canvas.given
+            left = scene.canvas.masked.sum(1) > (1 - self.prompt_after) * own.sum(1)
+            written &= own | ~left[:, None] if self.prompt_after < 1 else own
+        return written
+
+    def _threshold(self, belief: Belief | Summary, candidates: Tensor) -> Tensor:
         """(B, 1): the gate's percentile of 1 - max p over the candidates; NaN, which nothing passes, where there is none."""
         doubt = (1 - belief.confidence).masked_fill(~candidates, float("nan"))
         return doubt.nanquantile(self.gate / 100, dim=1, keepdim=True)
 
 
-def divergence(belief: Belief, before: Tensor, where: Tensor) -> Tensor:
+def divergence(belief: Belief | Summary, before: Tensor, where: Tensor) -> Tensor:
     """(B, L): KL(now || before) in nats at the positions of `where` (B, L) bool, infinite elsewhere.  before: (B, L, V) logits."""
-    found = torch.full(where.shape, float("inf"), dtype=belief.logits.dtype, device=where.device)
-    rows = where.any(1).nonzero()[:, 0]
-    if not len(rows):
-        return found
-    at = Chosen.of(where[rows])
-    now, then = (at.take(logits[rows]).log_softmax(-1) for logits in (belief.logits, before))
+    if isinstance(belief, Summary):
+        assert belief.moved is not None
+        return torch.where(where, belief.moved, float("inf"))
+    now, then = (logits[where].log_softmax(-1) for logits in (belief.logits, before))
     kl = (now.exp() * (now - then)).nan_to_num(nan=0.0, posinf=float("inf")).sum(-1)
-    if at.place is None:
-        return found.index_put((rows,), kl)
-    return found.index_put((rows[:, None], at.place), kl)
+    return torch.full(where.shape, float("inf"), dtype=kl.dtype, device=where.device).masked_scatter(where, kl)

@@ -45,4 +45,4 @@ class Vicinity(Reuse):
         return scene.canvas.real & (state.due(scene, self.refresh) | (scene.step < self.warmup)[:, None] | near)
 
     def observe(self, scene: Scene, made: Pass, state: Age) -> Age:
-        return state.tick(scene, self.refresh)
+        return state.tick(scene, made.active, self.refresh)

@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from remask.canvas import Canvas
+from remask.canvas import Canvas, Edit
 from remask.denoise import Step
-from remask.prediction import Belief
+from remask.prediction import Belief, Summary
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Event:
     log-probability that of the written token after them, which is the law it was drawn from (-inf for a token that they exclude).
     remask: positions masked again.  filled: (position, token) pairs that the loop wrote, the end-of-text behind the end.
     active: computed positions as (start, stop) runs.  forwards, positions: costs up to and with this step.
-    canvas: the whole row after this step, only where its length changed.
+    canvas: the whole row as the pass of this step saw it, only where the window had lengthened it.
     """
 
     run: str
@@ -105,11 +105,10 @@ def canvases(opening: Opening, events: Iterable[Event]) -> Iterator[list[int]]:
     for event in events:
         if event.canvas is not None:
             tokens = list(event.canvas)
-        else:
-            for position in event.remask:
-                tokens[position] = opening.mask_id
-            for position, token in [*zip(event.write, event.tokens, strict=True), *event.filled]:
-                tokens[position] = token
+        for position in event.remask:
+            tokens[position] = opening.mask_id
+        for position, token in [*zip(event.write, event.tokens, strict=True), *event.filled]:
+            tokens[position] = token
         yield list(tokens)
 
 
@@ -136,14 +135,17 @@ def record(
     """
     before, done, names = canvas, None, list(runs or ())
     for number, step in enumerate(steps):
+        source = step.source
         if before is None:
-            before = unwritten(step.canvas)
+            before, source = unwritten(step.canvas), None
         if done is None:
             names = names or [str(row) for row in range(before.shape[0])]
             open_rows(to, before, names, seeds, settings)
             done = ~before.masked.any(1)
+        seen = before if source is None else before.moved(source)
+        grew = seen.real.sum(1) != before.real.sum(1)
         for row in (~done).nonzero()[:, 0].tolist():
-            to.append(event(before, step, row, names[row], number, drafts=drafts))
+            to.append(event(seen, step, row, names[row], number, drafts=drafts, grew=bool(grew[row])))
         before, done = step.canvas, step.done
         yield step
 
@@ -159,14 +161,12 @@ def open_rows(to: Records, canvas: Canvas, names: Sequence[str], seeds: Sequence
         to.append(Opening(name, canvas.tokens[row][canvas.real[row]].tolist(), canvas.mask_id, seeds[row] if seeds else row, dict(settings or {})))
 
 
-def event(before: Canvas, step: Step, row: int, run: str, number: int, *, drafts: bool = True) -> Event:
-    """What one step did to one row."""
+def event(before: Canvas, step: Step, row: int, run: str, number: int, *, drafts: bool = True, grew: bool = False) -> Event:
+    """What one step did to one row. before: the canvas that its pass saw.  grew: the row has more positions than a step earlier."""
     real = step.canvas.real[row]
     edit, tokens = step.edit, step.canvas.tokens[row][real]
     write, remask = edit.write[row][real], None if edit.remask is None else (edit.remask & ~edit.write)[row][real]
-    grown = before.shape != step.canvas.shape or not torch.equal(before.real[row], real)
-    expected = tokens if grown else edit.apply(before).tokens[row][real]
-    other = expected != tokens
+    other = Edit(edit.write, edit.tokens, edit.remask).apply(before).tokens[row][real] != tokens
     masked = step.canvas.masked[row][real]
     written = tokens[write]
     raw, shaped = (logits_of(belief, row, real) for belief in (step.prediction.raw, step.prediction.shaped))
@@ -188,11 +188,11 @@ def event(before: Canvas, step: Step, row: int, run: str, number: int, *, drafts
         int(step.positions[row]),
         bool(step.done[row]),
         draft,
-        tokens.tolist() if grown else None,
+        before.tokens[row][real].tolist() if grew else None,
     )
 
 
-def logits_of(belief: Belief, row: int, real: Tensor) -> Tensor:
+def logits_of(belief: Belief | Summary, row: int, real: Tensor) -> Tensor:
     """(R, V): the belief at the real positions of a row."""
     return belief.logits[row][real]
 

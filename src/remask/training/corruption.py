@@ -27,3 +27,9 @@ def mask_suffix(eligible: Tensor, times: Tensor) -> Tensor:
     order = eligible.long().cumsum(1)
     total = order[:, -1:]
     return eligible & (order > (total * (1 - times[:, None])).floor().clamp(max=total - 1))
+
+
+def substitute(tokens: Tensor, where: Tensor, vocabulary: int, generator: torch.Generator) -> Tensor:
+    """(B, L) tokens, those at `where` replaced by any of the other `vocabulary` - 1 ids, all alike."""
+    shift = torch.randint(1, vocabulary, tokens.shape, device=tokens.device, generator=generator)
+    return torch.where(where, (tokens + shift) % vocabulary, tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,23 @@ def write_rows(path: Path, rows: Iterable[tuple[list[int], int]]) -> int:
     np.save(path.with_suffix(".bounds.npy"), np.array([*bounds, (position, 0)], dtype=np.int64))
     path.with_suffix(".tokens.part").replace(path.with_suffix(".tokens"))
     return len(bounds)
+
+
+def write_stream(path: Path, ids: np.ndarray[Any, Any]) -> None:
+    """One row of ids below 65,536 as compressed uint16: small enough to carry to another machine."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(lzma.compress(ids.astype(np.uint16).tobytes(), preset=2))
+    part.replace(path)
+
+
+def read_stream(path: Path) -> Tensor:
+    """(N,) int32 ids that `write_stream` left."""
+    try:
+        ids = np.frombuffer(lzma.decompress(path.read_bytes()), dtype=np.uint16)
+    except (OSError, ValueError, lzma.LZMAError) as error:
+        raise RemaskError(f"token ids {str(path)!r} are missing or broken ({error}); run the recipe with --prepare first") from None
+    return torch.from_numpy(ids.astype(np.int32))
 
 
 def encode_pairs(encode: Callable[[list[str]], list[list[int]]], pairs: Iterable[tuple[str, str]], eos_id: int, *, chunk: int = 1000) -> Iterator[tuple[list[int], int]]:

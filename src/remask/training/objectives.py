@@ -1,4 +1,4 @@
-"""Losses: over masked positions, unmasked ones costing nothing (MDLM), or over all positions (DSL). The mask itself is never predicted."""
+"""Losses: over masked positions, unmasked ones costing nothing (MDLM), or over all positions (DSL and its rivals, the judge). The mask itself is never predicted."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ def reduce(losses: Tensor, masked: Tensor, eligible: Tensor, times: Tensor, weig
     return (losses * weight).sum() / weight.sum().clamp(min=1)
 
 
+def eligible_mean(losses: Tensor, batch: Batch) -> Tensor:
+    """The mean over all eligible positions, by their weights."""
+    weight = batch.eligible.float() if batch.weights is None else batch.eligible * batch.weights
+    return (losses * weight).sum() / weight.sum().clamp(min=1)
+
+
 class Objective(Protocol):
     """What a network is shown of a clean batch, and the loss made of its cross-entropies (B, L). `noise` is what the recipe's corruption returned."""
 
@@ -65,5 +71,26 @@ class Localising:
         return model.hidden_of(localise(model.codes, batch.tokens, *noise))
 
     def reduce(self, losses: Tensor, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
-        weight = batch.eligible.float() if batch.weights is None else batch.eligible * batch.weights
-        return (losses * weight).sum() / weight.sum().clamp(min=1)
+        return eligible_mean(losses, batch)
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """The mean over all eligible positions of a row shown with masks and wrong tokens: what a masked network needs to correct itself. noise: shown (B, L)."""
+
+    def hidden(self, model: Any, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        return model.hidden(noise[0], None)
+
+    def reduce(self, losses: Tensor, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        return eligible_mean(losses, batch)
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """Autoregression: every token from those before it. noise: none."""
+
+    def hidden(self, model: Any, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        return model.hidden(batch.tokens, None)
+
+    def reduce(self, losses: Tensor, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        return eligible_mean(losses, batch)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from remask.errors import RemaskError
 from remask.models.base import Network
+from remask.models.dsl import DSL
 from remask.models.llada import LLaDA
 from remask.models.loading import FAMILIES, load
 from remask.training import listwise
@@ -63,6 +64,8 @@ class Learner(nn.Module):
         if compiled:
             for block in model.parts["blocks"]:
                 block.compile(dynamic=False)
+            if isinstance(model, DSL):  # its converter makes (B, L, V + 1) floats, which one kernel need not write
+                model.mix = torch.compile(model.mix, dynamic=False)
 
     def _score(self, hidden: Tensor, tokens: Tensor) -> Tensor:
         return cross_entropy(self.model.head(hidden), tokens, self.model.mask_id)

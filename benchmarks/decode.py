@@ -1,0 +1,146 @@
+"""End to end at LLaDA-8B's or Dream-7B's shape: random weights, scripted decoder and, for SureLock, scripted locks (see scripted.py).
+
+    python benchmarks/decode.py                          # every table, each a line of JSON per setting
+    python benchmarks/decode.py --only reuse locks       # some of: reuse, locks, batch, workload
+    python benchmarks/decode.py --tiny --device cpu      # the same code in seconds, for its errors, not its figures
+
+reuse: prompt 256, 128 and 512 new tokens, blocks of 32, one row, one token a forward: milliseconds a forward.  locks: `surelock` over `fresh`, window whole, 3/4 of
+the canvas new, one token a forward (beyond 128 positions so many that 96 forwards write all), in turn.  batch: `dual`, 3 tokens a forward, rows against tokens a
+second.  workload: 1,319 prompts of 900 tokens, 256 new, 3 tokens a forward, `dual`; a tenth is run, and the minutes of all are that times ten. The first run of a
+setting, which records, is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from typing import Any
+
+import torch
+from scripted import PerStep, Roofline, ScriptedLocks, canvas_of, ceilings, environment, marks, network
+
+import remask
+from remask.captured import Captured
+from remask.models.fused import Fused
+
+TABLES = ("reuse", "locks", "batch", "workload")
+
+
+class Bench:
+    """A network and the sizes of a run."""
+
+    def __init__(self, model: Any, roofline: Roofline, *, tiny: bool, rounds: int, way: str) -> None:
+        self.plain, self.roofline, self.tiny, self.rounds, self.way = model, roofline, tiny, rounds, way
+        body = None if way in ("loop", "captured") else Fused(model)
+        self.body = body.compiled() if way == "compiled" and body is not None else body
+
+    def model(self) -> Any:
+        """A fresh one a setting: its stores and graphs go with it."""
+        if self.way == "loop":
+            return self.plain
+        return Captured(self.plain, body=self.body)
+
+    def run(self, model: Any, rows: int, prompt: int, new: int, **parts: Any) -> tuple[float, Any]:
+        """Seconds of one decode, and its last step."""
+        times, last = marks(model, canvas_of(self.plain, rows, prompt, new), **parts)
+        return times[-1] - times[0], last
+
+    def say(self, found: dict[str, Any]) -> None:
+        """One line, with the memory it took."""
+        if self.plain.device.type == "cuda":
+            found["peak GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+            torch.cuda.reset_peak_memory_stats()
+        print(json.dumps(found | {"way": self.way}), flush=True)
+
+    def reuse(self) -> None:
+        block = 8 if self.tiny else 32
+        for new in (16,) if self.tiny else (128, 512):
+            prompt = 16 if self.tiny else 256
+            rules = {
+                "fresh": remask.Fresh(),
+                "prefix": remask.Prefix(),
+                "dual": remask.Dual(),
+                "surelock": ScriptedLocks(),
+                "dual:inner=(surelock)": remask.Dual(inner=ScriptedLocks()),
+            }
+            for name, rule in rules.items():
+                model = self.model()
+                window = remask.Blocks(block)
+                found = [self.run(model, 1, prompt, new, decoder=PerStep(1), window=window, reuse=rule) for _ in range(self.rounds + 1)]
+                seconds, forwards = statistics.median(each for each, _ in found[1:]), int(found[-1][1].forwards[0])
+                floor = self.roofline.seconds(1, prompt + new, prompt + new)
+                self.say({"table": "reuse", "rule": name, "prompt": prompt, "new": new, "forwards": forwards,
+                          "ms a forward": round(1e3 * seconds / forwards, 3), "positions a forward": round(int(found[-1][1].positions[0]) / forwards, 1),
+                          "ms of a full pass at the roofline": round(1e3 * floor, 3)})  # fmt: skip
+
+    def locks(self) -> None:
+        for length in (24, 48) if self.tiny else (64, 512, 1024):
+            for rows in (1, 2) if self.tiny else (1, 8):
+                prompt, count = length // 4, max(1, length // 128)
+                sides = {"fresh": remask.Fresh(), "surelock": ScriptedLocks(long=length > 64)}
+                models = {name: self.model() for name in sides}
+                took: dict[str, list[float]] = {name: [] for name in sides}
+                share = 1.0
+                for turn in range(self.rounds + 1):
+                    for name in sides if turn % 2 else reversed(sides):
+                        seconds, last = self.run(models[name], rows, prompt, length - prompt, decoder=PerStep(count), reuse=sides[name])
+                        took[name].append(seconds)
+                        if name == "surelock":
+                            share = float(last.positions.sum() / (last.forwards.sum() * length))
+                ratios = sorted(one / other for one, other in zip(took["fresh"][1:], took["surelock"][1:], strict=True))
+                self.say({"table": "locks", "L": length, "rows": rows, "tokens a forward": count, "positions computed": round(share, 3),
+                          "fresh s": round(statistics.median(took["fresh"][1:]), 4),
+                          "times faster": round(statistics.median(ratios), 3), "from": round(ratios[0], 3), "to": round(ratios[-1], 3)})  # fmt: skip
+
+    def batch(self) -> None:
+        prompt, new, block = (16, 16, 8) if self.tiny else (256, 128, 32)
+        for rows in (1, 2) if self.tiny else (1, 4, 16, 64):
+            model = self.model()
+            try:
+                found = [self.run(model, rows, prompt, new, decoder=PerStep(3), window=remask.Blocks(block), reuse=remask.Dual()) for _ in range(self.rounds + 1)]
+            except remask.RemaskError as error:
+                self.say({"table": "batch", "rows": rows, "error": str(error)})
+                continue
+            seconds, forwards = statistics.median(each for each, _ in found[1:]), int(found[-1][1].forwards[0])
+            blocks = new // block
+            floor = blocks * self.roofline.seconds(rows, prompt + new, prompt + new) + (forwards - blocks) * self.roofline.seconds(rows, block, prompt + new)
+            self.say(
+                {"table": "batch", "rows": rows, "tokens a second": round(rows * new / seconds, 1), "forwards": forwards, "roofline tokens a second": round(rows * new / floor, 1)}
+            )
+
+    def workload(self) -> None:
+        prompts, prompt, new, block = (4, 24, 16, 8) if self.tiny else (132, 900, 256, 32)
+        for rows in (2,) if self.tiny else (4, 12, 22):
+            model = self.model()
+            parts: dict[str, Any] = {"decoder": PerStep(3), "window": remask.Blocks(block), "reuse": remask.Dual()}
+            self.run(model, rows, prompt, new, **parts)
+            seconds = sum(self.run(model, rows, prompt, new, **parts)[0] for _ in range(prompts // rows))
+            done = prompts // rows * rows
+            self.say({"table": "workload", "rows": rows, "prompts run": done, "seconds": round(seconds, 2), "minutes of 1,319, scaled": round(seconds * 1319 / done / 60, 2)})
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--device", default="cuda")
+    arguments.add_argument("--shape", default="llada-8b")
+    arguments.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
+    arguments.add_argument("--way", choices=("loop", "captured", "fused", "compiled"), default="compiled")
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--quick", action="store_true", help="one round")
+    arguments.add_argument("--tiny", action="store_true")
+    chosen = arguments.parse_args()
+    device = torch.device(chosen.device)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    shape = "tiny-llada" if chosen.tiny else chosen.shape
+    bandwidth, peak = ceilings(device, dtype, size=256 if chosen.tiny else 8192, gigabytes=0.02 if chosen.tiny else 4.0)
+    print(f"{environment(device, dtype)}; copy {bandwidth / 1e12:.2f} TB/s, product {peak / 1e12:.1f} TFLOP/s; {shape}, random weights, scripted decoder and locks", flush=True)
+    model = network(shape, chosen.device, dtype)
+    way = "fused" if chosen.way == "compiled" and device.type != "cuda" else chosen.way
+    bench = Bench(model, Roofline.of(model, bandwidth, peak), tiny=chosen.tiny, rounds=1 if chosen.quick or chosen.tiny else chosen.rounds, way=way)
+    for table in chosen.only:
+        getattr(bench, table)()
+
+
+if __name__ == "__main__":
+    main()

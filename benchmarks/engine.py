@@ -1,0 +1,175 @@
+"""What continuous batching gives: the engine beside one row after another, and beside a batch without any padding; and latency under Poisson arrivals.
+
+    python benchmarks/engine.py mixed --model demo --rows 64 --repeats 3
+    python benchmarks/engine.py arrivals --model llada-8b --device cuda --dtype bfloat16 --rows 256 --load 0.8
+
+llada-8b is a network of LLaDA-8B's shape with random weights. Contenders run in turn, in one process; the order changes with every repeat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+import remask
+from remask.denoise import Plan, denoise, start, step
+from remask.engine import Engine, Request, Update
+from remask.evaluation.harness import environment
+from remask.training.run import build
+
+LLADA_8B = {
+    "architectures": ["LLaDAModelLM"], "d_model": 4096, "n_layers": 32, "n_heads": 32, "mlp_hidden_size": 12288, "vocab_size": 126464, "max_sequence_length": 4096,
+    "rope": True, "rope_theta": 500000.0, "rms_norm_eps": 1e-5, "mask_token_id": 126336, "eos_token_id": 126081,
+}  # fmt: skip
+
+
+def network(name: str, device: str, dtype: str) -> Any:
+    """A checkpoint, or random weights of a known shape."""
+    if name != "llada-8b":
+        return remask.load(name, device=device, dtype=dtype)
+    return build(LLADA_8B, torch.device(device)).to(getattr(torch, dtype)).eval().requires_grad_(False)
+
+
+def requests(arguments: argparse.Namespace, vocabulary: int) -> list[Request]:
+    """Prompts of random tokens and of every length in the ranges; the decoders in turn."""
+    chance = random.Random(0)
+    return [
+        Request(
+            [chance.randrange(1, min(1000, vocabulary - 2)) for _ in range(chance.randint(*arguments.prompt))],
+            chance.randint(*arguments.new),
+            decoder=remask.parse_decoder(arguments.decoder[number % len(arguments.decoder)]),
+            seed=number,
+            early_stop=arguments.early_stop,
+            updates=False,
+        )
+        for number in range(arguments.rows)
+    ]
+
+
+def through_engine(engine: Engine, asked: list[Request]) -> list[Update]:
+    """All at once."""
+    tickets = [engine.submit(request) for request in asked]
+    while engine.step():
+        pass
+    return [ticket.result(0) for ticket in tickets]
+
+
+def one_by_one(model: Any, asked: list[Request]) -> list[list[int]]:
+    """A row after another."""
+    found = []
+    for request in asked:
+        canvas = remask.Canvas.from_prompts([list(request.prompt_ids)], max_new_tokens=request.max_new_tokens, mask_id=model.mask_id, device=model.device)
+        for last in denoise(model, canvas, decoder=request.decoder, seed=request.seed, early_stop=request.early_stop):
+            pass
+        found.append(last.canvas.tokens[0].tolist())
+    return found
+
+
+@torch.inference_mode()
+def packed(model: Any, asked: list[Request], rows: int, positions: int) -> int:
+    """The same positions computed by full batches of rows of the mean length, which none joins or leaves; returns how many they were."""
+    length = round(sum(len(request.prompt_ids) + request.max_new_tokens for request in asked) / len(asked))
+    plan = Plan(decoder=asked[0].decoder)
+    state = start(remask.Canvas.from_prompts([[1]] * rows, max_new_tokens=length - 1, mask_id=model.mask_id, device=model.device), plan, torch.arange(rows, device=model.device))
+    fresh, computed = state, 0
+    while computed < positions:
+        state, seen = step(model, state, plan)
+        computed += int(seen.active.sum())
+        if bool(state.done.any()):
+            state = fresh
+    return computed
+
+
+def timed(action: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds and result: of the clock with a GPU, else of the processor, so that others on the machine do not count."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    begun = clock()
+    result = action()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return clock() - begun, result
+
+
+def mixed(arguments: argparse.Namespace) -> dict[str, Any]:
+    """64 queued prompts of mixed lengths."""
+    model = network(arguments.model, arguments.device, arguments.dtype)
+    asked = requests(arguments, model.vocab_size)
+    engine = Engine(model, max_rows=arguments.batch, queue=len(asked), forward_cost=arguments.forward_cost)
+    counted = through_engine(engine, asked)  # warm as well
+    positions, forwards = sum(update.positions for update in counted), sum(update.forwards for update in counted)
+    contenders: dict[str, Callable[[], Any]] = {
+        "engine": lambda: [update.tokens.tolist() for update in through_engine(engine, asked)],
+        "one by one": lambda: one_by_one(model, asked),
+        "packed": lambda: packed(model, asked, arguments.batch, positions),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    same = 0.0
+    for repeat in range(arguments.repeats):
+        found: dict[str, Any] = {}
+        names = list(contenders)
+        for name in names[repeat % 3 :] + names[: repeat % 3]:
+            taken, found[name] = timed(contenders[name])
+            seconds[name].append(taken * positions / found[name] if name == "packed" else taken)
+            print(f"repeat {repeat} {name}: {seconds[name][-1]:.2f} s", flush=True)
+        same = sum(a == b for a, b in zip(found["engine"], found["one by one"], strict=True)) / len(asked)
+    ratios = {name: sorted(e / other for e, other in zip(seconds["engine"], seconds[name], strict=True)) for name in ("one by one", "packed")}
+    cost = {"positions": positions, "forwards": forwards, "rows_alike": same}
+    return {"rows": len(asked), "batch": arguments.batch, **cost, "seconds": seconds, "engine_over": ratios, "environment": environment(model)}
+
+
+def arrivals(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Latency at a share of the rate that a full queue is served at."""
+    model = network(arguments.model, arguments.device, arguments.dtype)
+    asked = requests(arguments, model.vocab_size)
+    engine = Engine(model, max_rows=arguments.batch, queue=len(asked), forward_cost=arguments.forward_cost)
+    through_engine(engine, asked[: arguments.batch])  # warm
+    begun = time.monotonic()
+    through_engine(engine, asked)
+    full = time.monotonic() - begun
+    rate = arguments.load * len(asked) / full
+    engine.start()
+    chance, tickets = random.Random(1), []
+    begun = time.monotonic()
+    for request in asked:
+        time.sleep(chance.expovariate(rate))
+        tickets.append(engine.submit(request))
+    results = [ticket.result() for ticket in tickets]
+    taken = time.monotonic() - begun
+    engine.close()
+    latencies = sorted(ticket.finished - ticket.submitted for ticket in tickets)
+    waits = sorted(ticket.admitted - ticket.submitted for ticket in tickets)
+    at = {name: int(share * (len(asked) - 1)) for name, share in (("p50", 0.5), ("p99", 0.99))}
+    rates = {"full_queue": len(asked) / full, "offered": rate, "served": len(asked) / taken, "new_tokens": sum(len(result.answer) for result in results) / taken}
+    seconds = {"latency": {name: latencies[index] for name, index in at.items()}, "wait": {name: waits[index] for name, index in at.items()}}
+    return {"rows": len(asked), "batch": arguments.batch, "a_second": rates, "seconds": seconds, "environment": environment(model)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["mixed", "arrivals"])
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--prompt", type=int, nargs=2, default=(4, 40))
+    parser.add_argument("--new", type=int, nargs=2, default=(8, 32))
+    parser.add_argument("--decoder", nargs="+", default=["low_confidence"])
+    parser.add_argument("--early-stop", action="store_true")
+    parser.add_argument("--forward-cost", type=int, default=None)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--load", type=float, default=0.8)
+    arguments = parser.parse_args()
+    print(json.dumps((mixed if arguments.what == "mixed" else arrivals)(arguments), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,367 @@
+"""The loop in fixed shapes: every pass is one function of tensors that stay where they are, recorded as a CUDA graph per bucket and replayed.
+
+Not verified on a GPU yet: opt in with `Captured(model)`, compare with the model itself, and see docs/findings/gpu.md. On the CPU the same code runs
+without graphs, which is how it is tested.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from remask.canvas import Canvas
+from remask.compute import left_of
+from remask.denoise import Plan, Sight, State, Step, look, step
+from remask.errors import RemaskError
+from remask.kernels.graphs import Late, Recorder, copied, form, mapped
+from remask.kernels.tail import Tail, tail
+from remask.models.bodies import Body, Plain
+from remask.models.store import Chosen
+from remask.prediction import Prediction, Summary
+from remask.randomness import PROPOSAL
+
+LADDER = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
+"""Sizes of buckets; above them multiples of 512."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The static sizes of a pass. chosen: M, None for whole rows.  asked: positions of a row that the head computes.  first: nothing is kept yet."""
+
+    chosen: int | None
+    asked: int
+    first: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """What is kept between passes, in place of remask.compute.Kept.
+
+    hidden: (B, L, D), the states that predict each position, None before the first pass.  logits: (B, L, V) in the network's precision, where a
+    reuse rule compares posteriors.  store: keys and values.  bad: (B,) bool, a NaN came out of the head.  overflow: (B,) bool, the bucket was too small.
+    """
+
+    hidden: Tensor | None = None
+    logits: Tensor | None = None
+    store: Any = None
+    bad: Tensor | None = None
+    overflow: Tensor | None = None
+
+
+class Captured:
+    """`model`, decoded by passes of fixed shape; give it to `decode`, `denoise` or `generate` in the model's place.
+
+    Tokens, forwards and positions are those of the model itself up to rounding (a bucket's matrix products have other sizes). The head runs only at
+    positions that a part reads, and of logits nothing is kept unless the reuse rule compares posteriors, so `step.prediction` has scores but no logits.
+    The host waits once a pass, for six numbers. Rows that are done are still computed until all are: an engine should replace them.
+
+    graphs: most graphs kept. sessions: most combinations of batch, length and plan kept, with their stores; the least recently used goes first.
+    body: how the network computes; None takes its own forward.
+    """
+
+    def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 32, sessions: int = 4) -> None:
+        if graphs < 1 or sessions < 1:
+            raise RemaskError(f"graphs is {graphs} and sessions {sessions}; both must be 1 or more")
+        self.model, self.body, self.most_sessions = model, body or Plain(model), sessions
+        self.mask_id: int = model.mask_id
+        self.eos_ids: tuple[int, ...] = model.eos_ids
+        self.max_length: int | None = model.max_length
+        self.evaluations: int = model.evaluations
+        self.shift: int = model.shift
+        self.config: Any = getattr(model, "config", {})
+        self.tokenizer: Any = getattr(model, "tokenizer", None)
+        self.recorder = Recorder(torch.device(getattr(model, "device", None) or "cpu"), most=graphs)
+        self.sessions: OrderedDict[Hashable, Session] = OrderedDict()
+
+    @property
+    def device(self) -> torch.device | None:
+        return getattr(self.model, "device", None)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        return getattr(self.model, "dtype", None)
+
+    def forward(self, canvas: Canvas, chosen: Chosen | None = None, store: Any = None) -> tuple[Tensor, Any]:
+        """The model's own."""
+        return self.model.forward(canvas, chosen, store)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """The model's own."""
+        return self.model.head(hidden)
+
+    def passes(self, state: State, plan: Plan) -> Iterator[Step]:
+        """Step after step until every row is done; the next pass is under way when a step is handed out."""
+        if plan.window.grows:
+            raise RemaskError(f"window {plan.window} lengthens its canvas, and a captured pass has a fixed one; pass the model itself")
+        key = (state.canvas.shape, not bool(state.canvas.real.all()), plan)
+        if key not in self.sessions:
+            self.sessions[key] = Session(self, key)
+            while len(self.sessions) > self.most_sessions:
+                gone, _ = self.sessions.popitem(last=False)
+                self.recorder.forget(gone)
+        self.sessions.move_to_end(key)
+        yield from self.sessions[key].run(state)
+
+
+class Session:
+    """One batch shape and plan: the tensors that all its graphs read and write."""
+
+    def __init__(self, owner: Captured, key: tuple[tuple[int, int], bool, Plan]) -> None:
+        self.owner, self.key, self.body = owner, key, owner.body
+        _, self.padded, self.plan = key
+        self.eos_ids, self.evaluations = owner.eos_ids, owner.evaluations
+        self.places: State | None = None
+        self.bucket = Bucket(None, 0, first=True)
+
+    def run(self, state: State) -> Iterator[Step]:
+        """See Captured.passes."""
+        try:
+            yield from self.steps(state)
+        except torch.OutOfMemoryError:
+            rows, length = state.canvas.shape
+            self.owner.sessions.pop(self.key, None)
+            self.owner.recorder.forget(self.key)
+            raise RemaskError(f"{rows} rows of {length} positions do not fit into the device's memory; {self.fitting(rows, length)}") from None
+
+    def fitting(self, rows: int, length: int) -> str:
+        """How many rows would fit, by what one keeps between passes; what a pass needs beside that is taken as as much again."""
+        each = self.body.bytes_per_row(length, stores=self.plan.reuse.stores, compares=self.plan.reuse.compares)
+        if each is None or (free := self.free()) is None:
+            return "use fewer rows"
+        most = min(rows - 1, free // (2 * each))
+        return f"about {most} would" if most > 0 else "not even one would: shorten the canvas, or use reuse=Fresh()"
+
+    def free(self) -> int | None:
+        """Bytes of the device that hold nothing now."""
+        if self.owner.recorder.device.type != "cuda":
+            return None
+        self.places = None
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(self.owner.recorder.device)[0]
+
+    def steps(self, state: State) -> Iterator[Step]:
+        """One after the other; the next pass is under way when a step is handed out."""
+        if bool(state.done.all()):
+            return
+        seen, late = self.first(state)
+        while True:
+            signals = Signals(*late.read())
+            signals.check(state)
+            following = None
+            if not signals.done:
+                length = state.canvas.shape[1]
+                self.bucket = Bucket(None if signals.whole else rung(signals.computed, length), rung(signals.asked, length))
+                following = self.handed(self.owner.recorder((self.key, self.bucket), self.again))
+            yield seen
+            if following is None:
+                return
+            seen, late = following
+
+    def first(self, state: State) -> tuple[Step, Late]:
+        """The pass that finds nothing kept: never recorded; its state is moved to where the recorded ones look for it."""
+        sight, length = look(state, self.plan), state.canvas.shape[1]
+        asked = asked_of(self.plan, state.canvas, sight.eligible, sight.active, first=True)
+        self.bucket = Bucket(None, rung(int(asked.sum(1).amax()), length), first=True)
+        after, seen = step(self, replace(state, kept=Fixed()), self.plan)  # pyright: ignore[reportArgumentType]
+        if self.places is None or form(self.places) != form(after):
+            self.owner.recorder.forget(self.key)
+            self.places = replace(mapped(torch.clone, replace(after, kept=None)), kept=after.kept)
+        else:
+            copied(self.places, after)
+        return self.handed((seen, signals_of(after, self.plan, self.body.shift)))
+
+    def again(self) -> tuple[Step, Tensor]:
+        """A pass from `places` to `places`."""
+        assert self.places is not None
+        after, seen = step(self, self.places, self.plan)  # pyright: ignore[reportArgumentType]
+        signals = signals_of(after, self.plan, self.body.shift)
+        seen = replace(seen, prediction=mapped_belief(seen.prediction))
+        copied(self.places, after)
+        return seen, signals
+
+    def handed(self, made: tuple[Step, Tensor]) -> tuple[Step, Late]:
+        """A copy for others to keep; the next pass overwrites the original."""
+        seen, signals = made
+        return mapped(lambda tensor: tensor.clone(), replace(seen, prediction=mapped_belief(seen.prediction))), Late(signals)
+
+    def believe(self, state: State, sight: Sight) -> tuple[Fixed, Tensor, Prediction]:
+        """See remask.denoise.believe; in the shapes of `bucket`."""
+        if sight.canvas.shadows is not None:
+            raise RemaskError(f"{self.plan.decoder} asks for shadows, which a captured run has none of; pass the model itself")
+        canvas, kept, plan, active, eligible = state.canvas, state.kept, self.plan, sight.active, sight.eligible
+        live = active.any(1, keepdim=True)
+        computed = self.computed(canvas, active)
+        overflow = torch.zeros_like(live[:, 0])
+        if self.bucket.chosen is None:
+            hidden, store = self.body.whole(canvas, kept.store, stores=plan.reuse.stores, padded=self.padded)
+            if kept.hidden is not None:
+                hidden = torch.where((active if plan.reuse.stores else live)[..., None], hidden, kept.hidden)
+        else:
+            place, overflow = compact(computed, self.bucket.chosen)
+            hidden, store = self.body.chosen(canvas, place, kept.store, padded=self.padded), kept.store
+            hidden = put(kept.hidden, hidden, place, active, computed, self.body.shift)
+        prediction, logits, bad, more = self.read(state, hidden, eligible, active)
+        return Fixed(hidden, logits, store, bad, overflow | more), computed, prediction
+
+    def computed(self, canvas: Canvas, active: Tensor) -> Tensor:
+        """(B, L) bool: the active positions, and those whose states predict them."""
+        if not self.plan.reuse.stores:
+            return active
+        if self.bucket.first:
+            return canvas.real & active.any(1, keepdim=True)
+        return active if self.plan.reuse.lone else active | left_of(active, self.body.shift)
+
+    def read(self, state: State, hidden: Tensor, eligible: Tensor, active: Tensor) -> tuple[Prediction, Tensor | None, Tensor, Tensor]:
+        """The belief at the positions that are asked about, the logits to compare with next time, and the rows with a NaN or without room."""
+        plan, length = self.plan, hidden.shape[1]
+        asked = asked_of(plan, state.canvas, eligible, active, first=self.bucket.first)
+        place, more = (
+            (torch.arange(length, device=asked.device).expand_as(asked), torch.zeros_like(asked[:, 0])) if self.bucket.asked >= length else compact(asked, self.bucket.asked)
+        )
+        mask_id = None if plan.decoder.mask_candidates else self.owner.mask_id
+        logits = self.body.head(Chosen(place).take(hidden))
+        flat, width = logits.flatten(0, 1), logits.shape[-1]
+        before = state.kept.logits
+        at = None if before is None else (place + torch.arange(len(place), device=place.device)[:, None] * length).flatten()
+        uniform = plan.uniforms(state.seeds, state.step, length, PROPOSAL).gather(1, place).flatten() if plan.draws else None
+        own = not plan.shapers
+        raw = tail(flat, mask_id=mask_id, uniform=uniform if own else None, before=None if before is None else before.flatten(0, 1), at=at)
+        if own:
+            both = self.summary(raw, flat, place, asked, lambda: self.all_logits(hidden, mask_id))
+            prediction = Prediction(both, both)
+        else:
+            shaped = without(logits.float() if logits.dtype != torch.float64 else logits, mask_id)
+            for shaper in plan.shapers:
+                shaped = shaper(shaped)
+            after = tail(shaped.flatten(0, 1), uniform=uniform)
+            chosen = after.token if after.drawn is None else after.drawn
+            prediction = Prediction(
+                self.summary(replace(raw, drawn=chosen), flat, place, asked, lambda: self.all_logits(hidden, mask_id)),
+                self.summary(after, shaped.flatten(0, 1), place, asked, lambda: self.all_shaped(hidden, mask_id)),
+            )
+        bad = (spread(raw.total, place, asked).isnan() & state.canvas.real).any(1)
+        if not plan.reuse.compares:
+            return prediction, None, bad, more
+        if before is None:
+            return prediction, without(logits, mask_id), bad, more
+        old = Chosen(place).take(before)
+        index = place[..., None].expand(-1, -1, width)
+        return prediction, before.scatter_(1, index, torch.where(Chosen(place).take(active)[..., None], logits, old)), bad, more
+
+    def summary(self, found: Tail, flat: Tensor, place: Tensor, asked: Tensor, source: Any) -> Summary:
+        """The numbers at `place`, spread over the canvas."""
+        candidates = found.token if found.drawn is None else found.drawn
+        at, top = (flat.gather(1, ids[:, None])[:, 0].to(found.total.dtype) for ids in (candidates, found.token))
+        sampled = (at - top).exp() / found.weight
+        numbers = (found.token, candidates, found.best, found.second, sampled, found.entropy, found.moved)
+        return Summary(*(None if each is None else spread(each, place, asked) for each in numbers), source=source)  # pyright: ignore[reportArgumentType]
+
+    def all_logits(self, hidden: Tensor, mask_id: int | None) -> Tensor:
+        """(B, L, V) raw, for parts that read more than numbers."""
+        logits = self.body.head(hidden)
+        return without(logits if logits.dtype == torch.float64 else logits.float(), mask_id)
+
+    def all_shaped(self, hidden: Tensor, mask_id: int | None) -> Tensor:
+        """The same after the shapers."""
+        shaped = self.all_logits(hidden, mask_id)
+        for shaper in self.plan.shapers:
+            shaped = shaper(shaped)
+        return shaped
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What the host reads after a pass. computed, asked: most positions of a row that the next pass computes and asks about."""
+
+    done: int
+    bad: int
+    overflow: int
+    whole: int
+    computed: int
+    asked: int
+
+    def check(self, state: State) -> None:
+        """Raise if the pass that sent them went wrong."""
+        if self.bad:
+            raise RemaskError(f"NaN logits in a captured pass of {len(state.seeds)} rows; check the checkpoint, or load it with dtype=float32")
+        if self.overflow:
+            raise RemaskError("a captured pass met more active positions than its bucket holds; report the parts in use, and pass the model itself meanwhile")
+
+
+def signals_of(state: State, plan: Plan, shift: int) -> Tensor:
+    """The six numbers of Signals, on the device."""
+    kept = state.kept
+    sight = look(state, plan)
+    eligible, active = sight.eligible, sight.active
+    real, live = state.canvas.real, active.any(1, keepdim=True)
+    computed = active | left_of(active, shift) if plan.reuse.stores and not plan.reuse.lone else active
+    whole = (computed | ~real | ~live).all() if plan.reuse.stores else torch.ones_like(state.done[0])
+    asked = asked_of(plan, state.canvas, eligible, active, first=False)
+    return torch.stack([state.done.all(), kept.bad.any(), kept.overflow.any(), whole, computed.sum(1).amax(), asked.sum(1).amax()])
+
+
+def asked_of(plan: Plan, canvas: Canvas, eligible: Tensor, active: Tensor, *, first: bool) -> Tensor:
+    """(B, L) bool: the positions at which some part reads a score."""
+    if plan.decoder.everywhere or (first and plan.reuse.compares):
+        return canvas.real
+    return eligible | active if plan.reuse.compares else eligible
+
+
+def rung(count: int, length: int) -> int:
+    """The smallest bucket that holds `count` positions of a canvas of `length`."""
+    return min(length, next((size for size in LADDER if size >= count), -(-count // 512) * 512))
+
+
+def compact(active: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """(B, L) bool -> the places of the first `size` active positions, ascending, (B, size), and (B,) bool: there were more.
+
+    A row with fewer repeats its last one, a row with none its first position. No sort, and nothing that waits for the device.
+    """
+    rank = active.cumsum(1)
+    counts = rank[:, -1:]
+    position = torch.arange(active.shape[1], device=active.device).expand_as(active)
+    slot = torch.where(active & (rank <= size), rank - 1, size)
+    place = torch.zeros(active.shape[0], size + 1, dtype=torch.int64, device=active.device).scatter_(1, slot, position)[:, :size]
+    last = torch.where(active, position, 0).amax(1, keepdim=True)
+    return torch.where(torch.arange(size, device=active.device) < counts, place, last), counts[:, 0] > size
+
+
+def put(kept: Tensor, fresh: Tensor, place: Tensor, active: Tensor, computed: Tensor, shift: int) -> Tensor:
+    """(B, L, D) states by the position they predict: `fresh` (B, M, D), computed at `place`, where an active position is predicted; written in place."""
+    if shift == 0:
+        target, rank, renewed = place, None, Chosen(place).take(active)
+    else:
+        position = torch.arange(active.shape[1], device=active.device)
+        source = (position - shift).clamp(min=0).expand_as(active)
+        predicted = active & computed.gather(1, source)
+        target, _ = compact(predicted, place.shape[1])
+        rank = (computed.long().cumsum(1) - 1).gather(1, source.gather(1, target)).clamp(0, place.shape[1] - 1)
+        renewed = predicted.gather(1, target)
+    fresh = fresh if rank is None else Chosen(rank).take(fresh)
+    index = target[..., None].expand_as(fresh)
+    return kept.scatter_(1, index, torch.where(renewed[..., None], fresh, kept.gather(1, index)))
+
+
+def spread(values: Tensor, place: Tensor, asked: Tensor) -> Tensor:
+    """(B * T,) numbers at `place` -> (B, L), 0 where nobody asked."""
+    full = values.new_zeros(asked.shape).scatter_(1, place, values.view(place.shape))
+    return torch.where(asked, full, torch.zeros_like(full))
+
+
+def without(logits: Tensor, mask_id: int | None) -> Tensor:
+    """The logits without the mask's column."""
+    return logits if mask_id is None else logits.masked_fill(torch.arange(logits.shape[-1], device=logits.device) == mask_id, float("-inf"))
+
+
+def mapped_belief(prediction: Prediction) -> Prediction:
+    """The numbers alone, for others: logits belong to the pass."""
+    raw, shaped = prediction.raw, prediction.shaped
+    assert isinstance(raw, Summary)
+    assert isinstance(shaped, Summary)
+    own = replace(raw, source=None)
+    return Prediction(own, own if shaped is raw else replace(shaped, source=None))

@@ -1,0 +1,109 @@
+"""`remask eval text`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from remask.cli.options import Device, Dtype, Seed, open_model
+
+
+def run(
+    model: Annotated[str, typer.Option(help="A masked diffusion checkpoint.")],
+    judge: Annotated[str, typer.Option(help="A CausalJudge checkpoint with the same tokenizer: recipes/fiction_judge.py makes one.")],
+    real: Annotated[Path, typer.Option(help="Real text as token ids: a .xz that a recipe's --prepare left.")],
+    out: Annotated[Path, typer.Option(help="A folder for every row; an unfinished one is continued.")],
+    sampler: Annotated[list[str] | None, typer.Option(help="A decoder, or sde, commit, native of a DSL checkpoint; may be given many times.")] = None,
+    n: Annotated[int, typer.Option("-n", help="Rows of each, 20 or more.")] = 256,
+    length: Annotated[int, typer.Option(help="Tokens of a row.")] = 256,
+    temperature: Annotated[float, typer.Option(help="Divide the logits by this.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens up to this share; 1 keeps all.")] = 1.0,
+    device: Device = "cpu",
+    dtype: Dtype = "",
+    batch: Annotated[int, typer.Option(help="Rows written together.")] = 32,
+    seed: Seed = 0,
+) -> None:
+    """Text without prompts under a judge: likelihood, entropy, diversity and a MAUVE-like score, beside real text and the judge's own; and what the network makes of real text.
+
+    Likelihoods of different entropy are not comparable: sweep --top-p and compare where the entropies meet.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    import remask
+    from remask.evaluation.text.measure import cut, drawn, measure, of_judge, summarise
+    from remask.evaluation.text.network import of_network
+    from remask.spec import parse_sampler
+    from remask.training.data import read_stream
+
+    parts = {spec: parse_sampler(spec) for spec in dict.fromkeys(sampler or ["ancestral:steps=32", "remdm:steps=32"])}
+    network, reader = open_model(model, device, dtype), open_judge(judge, device, dtype)
+    if reader.vocab_size != network.vocab_size:
+        raise remask.RemaskError(f"the judge {judge!r} has {reader.vocab_size} ids and the model {network.vocab_size}; use a judge of the model's tokenizer")
+    shapers: list[Any] = [remask.Temperature(temperature), *([remask.TopP(top_p)] if top_p < 1 else [])]
+    text = cut(read_stream(real), length)
+    against = text(list(range(n, 2 * n)))[0]
+    made = {"real text": (text, str(real)), "the judge's own": (of_judge(reader, length, seed=seed), judge)}
+    made |= {spec: (drawn(network, part, length, shapers=shapers, seed=seed), f"{model} temperature {temperature} top-p {top_p}") for spec, part in parts.items()}
+    found: list[dict[str, Any]] = []
+    with Progress(transient=True) as progress:
+        for name, (rows, source) in made.items():
+            bar = progress.add_task(name, total=n)
+            setting = f"{name}, {source}, {length} tokens, seed {seed}, judge {judge}"
+            records = measure(
+                rows, n, reader, setting=setting, out=out / f"{file_name(name)}.jsonl", batch=batch, report=lambda done, bar=bar: progress.update(bar, completed=done)
+            )
+            found.append({"name": name, **summarise(records, reader, against)})
+    about = {"name": "network", "model": model, **of_network(network, text(list(range(n)))[0], seed=seed, batch=batch)}
+    (out / "summary.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*found, about]), encoding="utf-8")
+    Console().print(samples_table(found))
+    Console().print(network_table(about))
+
+
+def open_judge(judge: str, device: str, dtype: str) -> Any:
+    """A loaded causal judge."""
+    import remask
+    from remask.models.causal import Causal
+
+    reader = open_model(judge, device, dtype)
+    if not isinstance(reader, Causal):
+        raise remask.RemaskError(f"{judge!r} is a {type(reader).__name__}, which cannot judge text from left to right; pass a CausalJudge checkpoint")
+    return reader
+
+
+def file_name(name: str) -> str:
+    """A sampler's spec as a file's name."""
+    return "".join(character if character.isalnum() or character in ".=-_" else "_" for character in name)
+
+
+def samples_table(found: list[dict[str, Any]]) -> Any:
+    """A source of rows a line."""
+    from rich.table import Column, Table
+
+    shown = Table(Column("rows of", no_wrap=True), "forwards", "judge, nats a token", "entropy", "distinct 1 / 2 / 3", "repetition", "pseudo-MAUVE (seeds)")
+    for line in found:
+        mean, low, high = line["nll"]
+        score, least, most = line["pseudo_mauve"]
+        shares = " / ".join(f"{line[f'distinct_{n}'][0]:.3f}" for n in (1, 2, 3))
+        shown.add_row(
+            line["name"], f"{line['forwards'][0]:.1f}", f"{mean:.3f} ({low:.3f}-{high:.3f})", f"{line['entropy'][0]:.3f}", shares, f"{line['repetition'][0]:.3f}",
+            f"{score:.3f} ({least:.3f}-{most:.3f})",
+        )  # fmt: skip
+    return shown
+
+
+def network_table(about: dict[str, Any]) -> Any:
+    """Self-correction at each share of wrong tokens, then calibration and bounds."""
+    from rich.table import Table
+
+    bounds = "".join(
+        f"; {name.replace('_', ' ')} {about[name][0]:.3f} ({about[name][1]:.3f}-{about[name][2]:.3f})" for name in ("random_order_bound", "diffusion_bound") if name in about
+    )
+    shown = Table("wrong tokens", "fixed, 95 %", "kept, 95 %", "calibration error", caption=f"calibration error at masks {about['calibration_masked']:.4f}{bounds}")
+    for line in about["revision"]:
+        fixed, kept = (f"{mean:.3f} ({low:.3f}-{high:.3f})" for mean, low, high in (line["fixed"], line["kept"]))
+        shown.add_row(f"{line['share']:.0%}", fixed, kept, f"{line['calibration']:.4f}")
+    return shown

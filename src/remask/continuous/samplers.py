@@ -1,0 +1,100 @@
+"""Whole-row samplers as parts: the continuous ones with one budget, `sde:forwards=32`, and any decoder of the library, `remdm:steps=32`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from remask.canvas import Canvas
+from remask.continuous.grids import log_normal
+from remask.continuous.hybrid import decode_commit, decode_native
+from remask.continuous.sde import decode_sde
+from remask.decoders import Ancestral, Decoder
+from remask.denoise import Decoded, decode
+from remask.errors import RemaskError
+from remask.shapers import Shaper
+
+
+class Sampler(Protocol):
+    """Writes every unknown position of a canvas. states: whether it needs a network that reads them (StateDenoiser)."""
+
+    states: ClassVar[bool]
+
+    def decode(self, model: Any, canvas: Canvas, *, shapers: Sequence[Shaper] = (), seed: int | list[int] = 0) -> Decoded: ...
+
+
+@dataclass(frozen=True)
+class SDE(Sampler):
+    """`decode_sde` over a log-normal grid (mu, sigma) up to the SNR `last`; its default suits 4,000 tokens."""
+
+    forwards: int = 32
+    mu: float = 2.3
+    sigma: float = 1.0
+    last: float = 75.0
+    g: float = 1.0
+    states: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_budget(self.forwards, 2)
+
+    def decode(self, model: Any, canvas: Canvas, *, shapers: Sequence[Shaper] = (), seed: int | list[int] = 0) -> Decoded:
+        return decode_sde(model, canvas, grid=log_normal(self.forwards, self.mu, self.sigma, self.last), g=self.g, shapers=shapers, seed=seed)
+
+
+@dataclass(frozen=True)
+class Commit(Sampler):
+    """`decode_commit`: half of the forwards up to the SNR `last`, then the ancestral decoder, which may be done early."""
+
+    forwards: int = 32
+    tau: float = 0.9
+    mu: float = 2.3
+    sigma: float = 1.0
+    last: float = 16.0
+    states: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_budget(self.forwards, 4)
+
+    def decode(self, model: Any, canvas: Canvas, *, shapers: Sequence[Shaper] = (), seed: int | list[int] = 0) -> Decoded:
+        points = self.forwards // 2
+        rest = Ancestral(self.forwards - points)
+        return decode_commit(model, canvas, grid=log_normal(points, self.mu, self.sigma, self.last), tau=self.tau, decoder=rest, shapers=shapers, seed=seed)
+
+
+@dataclass(frozen=True)
+class Native(Sampler):
+    """`decode_native`: half of the forwards up to the SNR `last`, half to draw the tokens."""
+
+    forwards: int = 32
+    mu: float = 2.3
+    sigma: float = 1.0
+    last: float = 12.0
+    states: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_budget(self.forwards, 2)
+
+    def decode(self, model: Any, canvas: Canvas, *, shapers: Sequence[Shaper] = (), seed: int | list[int] = 0) -> Decoded:
+        points = self.forwards // 2 + 1
+        return decode_native(model, canvas, grid=log_normal(points, self.mu, self.sigma, self.last), steps=self.forwards - points + 1, shapers=shapers, seed=seed)
+
+
+@dataclass(frozen=True)
+class Discrete(Sampler):
+    """A decoder over the whole canvas."""
+
+    decoder: Decoder
+    states: ClassVar[bool] = False
+
+    def decode(self, model: Any, canvas: Canvas, *, shapers: Sequence[Shaper] = (), seed: int | list[int] = 0) -> Decoded:
+        return decode(model, canvas.tokens, attention_mask=canvas.real, decoder=self.decoder, shapers=shapers, seed=seed)
+
+
+def check_budget(forwards: int, least: int) -> None:
+    """Raise where a sampler could not make its first and last step."""
+    if forwards < least:
+        raise RemaskError(f"forwards is {forwards}; it must be {least} or more")
+
+
+SAMPLERS: Mapping[str, type[Sampler]] = {"sde": SDE, "commit": Commit, "native": Native}

@@ -1,0 +1,31 @@
+"""The frontier as a picture, with matplotlib (the extra `plot`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from remask.errors import RemaskError
+from remask.evaluation.frontier import Point
+from remask.evaluation.frontier_page import COLOURS
+
+
+def picture(points: Sequence[Point], title: str, path: Path) -> None:
+    """Write a PNG: accuracy against mean forwards per row on a logarithmic axis, a line a decoder, bars are 95 % intervals."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise RemaskError("matplotlib is not installed, so there is no PNG; pip install 'remask[plot]'") from None
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xscale="log", title=title, xlabel="forwards per row", ylabel="accuracy", ylim=(0, 1))
+    names = list(dict.fromkeys(point.decoder for point in points))
+    for number, name in enumerate(names):
+        own = sorted((point for point in points if point.decoder == name), key=lambda point: point.forwards)
+        bars = [[point.accuracy - point.interval[0] for point in own], [point.interval[1] - point.accuracy for point in own]]
+        colour = COLOURS[number % len(COLOURS)]
+        axes.errorbar([point.forwards for point in own], [point.accuracy for point in own], yerr=bars, label=name, color=colour, marker="o", markersize=3, linewidth=1, capsize=2)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, ncols=2)
+    figure.savefig(path, dpi=150)

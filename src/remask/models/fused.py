@@ -1,0 +1,169 @@
+"""LLaDA and Dream with fewer, larger matrix products: one layer function for both families, keys and values written where they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from remask.canvas import Canvas
+from remask.errors import RemaskError
+from remask.kernels.layer import FEW, linear, linear_twin, turn, turn_twin
+from remask.models.attention import attend, positions, rotary
+from remask.models.bodies import empty_store, predicting
+from remask.models.dream import Dream
+from remask.models.llada import LLaDA
+from remask.models.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The weights of one layer. mix: queries, keys, values below one another, ((H + 2 K) E, D).  gate_up: (2 F, D)."""
+
+    norm: Tensor
+    mix: Tensor
+    mix_bias: Tensor | None
+    out: Tensor
+    out_bias: Tensor | None
+    norm2: Tensor
+    gate_up: Tensor
+    gate_up_bias: Tensor | None
+    down: Tensor
+    down_bias: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a layer reads beside its input. cos, sin: (B or 1, M, E).  keys, values: (B, K, L, E), what is stored, None if nothing is.
+
+    place: (B, M), the positions computed, None for all.  seen: (B, L) bool, the keys that are real, None for all.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    keys: Tensor | None
+    values: Tensor | None
+    place: Tensor | None
+    seen: Tensor | None
+
+
+def run_layer(x: Tensor, layer: Layer, reading: Reading, heads: int, eps: float, *, plain: bool = False) -> Tensor:
+    """(B, M, D) -> (B, M, D): pre-norm attention over the stores, and SwiGLU. plain: torch alone, for the compiler."""
+    rows, chosen, width = x.shape
+    flat = x.reshape(rows * chosen, width)
+    product, turned = (linear_twin, turn_twin) if plain else (linear, turn)
+    mixed = product(flat, layer.mix, layer.mix_bias, norm=layer.norm, eps=eps).view(rows, chosen, -1)
+    query, key, value = turned(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
+    flat = product(attend(query, key, value, reading.seen).reshape(rows * chosen, -1), layer.out, layer.out_bias, residual=flat)
+    inner = product(flat, layer.gate_up, layer.gate_up_bias, norm=layer.norm2, eps=eps, gated=True)
+    return product(inner, layer.down, layer.down_bias, residual=flat).view(rows, chosen, width)
+
+
+class Fused:
+    """A Body (remask.models.bodies) of a LLaDA with rotary positions or of a Dream. The model's own weights become views of the joined ones."""
+
+    def __init__(self, model: LLaDA | Dream) -> None:
+        if not isinstance(model, LLaDA | Dream) or (isinstance(model, LLaDA) and not model.rope):
+            raise RemaskError(f"{type(model).__name__} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out body=")
+        self.model, self.theta, self.head_width = model, model.theta, model.head_width
+        blocks: Any = model.parts["blocks"] if isinstance(model, LLaDA) else model.model["layers"]
+        read = of_llada if isinstance(model, LLaDA) else of_dream
+        self.layers = [read(block) for block in blocks]
+        attention = blocks[0] if isinstance(model, LLaDA) else blocks[0].self_attn
+        self.heads, self.key_heads = attention.heads, attention.key_heads
+        parts: Any = model.parts if isinstance(model, LLaDA) else model.model
+        self.embedding = parts["wte"] if isinstance(model, LLaDA) else parts["embed_tokens"]
+        self.norm: Any = parts["ln_f"] if isinstance(model, LLaDA) else parts["norm"]
+        own: Any = parts._modules.get("ff_out") if isinstance(model, LLaDA) else model.lm_head
+        self.last: Tensor = self.embedding.weight if own is None else own.weight
+        self.last_bias: Tensor | None = None if own is None else own.bias
+        self.many: Callable[..., Tensor] = run_layer
+
+    def compiled(self) -> Fused:
+        """The same weights; passes of more than FEW positions go through `torch.compile`, one graph for all layers and each bucket.
+
+        Each bucket takes seconds to compile, and the process's limit of compiled forms a function is raised to hold them all.
+        """
+        from torch import _dynamo as dynamo
+
+        dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, 64)
+        other = copy(self)
+        other.many = partial(torch.compile(run_layer, dynamic=False), plain=True)
+        return other
+
+    @property
+    def shift(self) -> int:
+        return self.model.shift
+
+    def whole(self, canvas: Canvas, store: Store | None, *, stores: bool, padded: bool) -> tuple[Tensor, Store | None]:
+        if stores and store is None:
+            rows, length = canvas.shape
+            store = empty_store(rows, length, len(self.layers), self.key_heads, self.head_width, dtype=self.last.dtype, device=self.last.device)
+        hidden = self.through(canvas, None, store if stores else None, padded=padded)
+        return predicting(hidden, self.shift), store
+
+    def chosen(self, canvas: Canvas, place: Tensor, store: Store, *, padded: bool) -> Tensor:
+        return self.through(canvas, place, store, padded=padded)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return functional.linear(hidden, self.last, self.last_bias)
+
+    def bytes_per_row(self, length: int, *, stores: bool, compares: bool) -> int:
+        """Keys and values if it stores, the last states, and logits if it compares."""
+        vocabulary, width = self.last.shape
+        kept = 2 * len(self.layers) * self.key_heads * self.head_width if stores else 0
+        return length * self.last.element_size() * (kept + width + (vocabulary if compares else 0))
+
+    def through(self, canvas: Canvas, place: Tensor | None, store: Store | None, *, padded: bool) -> Tensor:
+        """All layers, and the last norm, over the whole canvas or the positions `place`."""
+        tokens, length = canvas.tokens, canvas.shape[1]
+        where = positions(canvas.real) if padded else torch.arange(length, device=tokens.device)[None]
+        if place is not None:
+            tokens, where = tokens.gather(1, place), where.expand_as(canvas.tokens).gather(1, place)
+        cos, sin = (angle[:, 0] for angle in rotary(where, self.head_width, self.theta))
+        x = self.embedding(tokens)
+        run = run_layer if tokens.numel() <= FEW else self.many
+        for number, layer in enumerate(self.layers):
+            keys, values = (None, None) if store is None else (store.keys[number], store.values[number])
+            x = run(x, layer, Reading(cos, sin, keys, values, place, canvas.real if padded else None), self.heads, self.norm.eps)
+        return self.norm(x)
+
+
+def of_llada(block: Any) -> Layer:
+    """The joined weights of a LLaDA block."""
+    mix, mix_bias = joined(block.q_proj, block.k_proj, block.v_proj)
+    gate_up, gate_up_bias = joined(block.ff_proj, block.up_proj)
+    return Layer(
+        block.attn_norm.weight, mix, mix_bias, block.attn_out.weight, block.attn_out.bias,
+        block.ff_norm.weight, gate_up, gate_up_bias, block.ff_out.weight, block.ff_out.bias,
+    )  # fmt: skip
+
+
+def of_dream(layer: Any) -> Layer:
+    """The joined weights of a Dream layer."""
+    attention, inner = layer.self_attn, layer.mlp
+    mix, mix_bias = joined(attention.q_proj, attention.k_proj, attention.v_proj)
+    gate_up, gate_up_bias = joined(inner.gate_proj, inner.up_proj)
+    return Layer(
+        layer.input_layernorm.weight, mix, mix_bias, attention.o_proj.weight, attention.o_proj.bias,
+        layer.post_attention_layernorm.weight, gate_up, gate_up_bias, inner.down_proj.weight, inner.down_proj.bias,
+    )  # fmt: skip
+
+
+def joined(*parts: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    """Weights and biases below one another; the parts' own become views of them, so that nothing is held twice."""
+    weight = torch.cat([part.weight.detach() for part in parts])
+    bias = torch.cat([part.bias.detach() for part in parts]) if parts[0].bias is not None else None
+    sizes = [part.weight.shape[0] for part in parts]
+    for part, view in zip(parts, weight.split(sizes), strict=True):
+        part.weight = nn.Parameter(view, requires_grad=False)
+    if bias is not None:
+        for part, view in zip(parts, bias.split(sizes), strict=True):
+            part.bias = nn.Parameter(view, requires_grad=False)
+    return weight, bias

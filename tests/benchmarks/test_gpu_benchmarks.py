@@ -1,0 +1,72 @@
+"""The GPU benchmarks run through on a tiny shape, so that no minute on a GPU is lost to an error here; and what they compute is right."""
+
+import json
+import runpy
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+import remask
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(FOLDER))
+
+from scripted import DREAM_7B, LLADA_8B, SHARES, PerStep, Roofline, ScriptedLocks, canvas_of, network, share_at  # noqa: E402
+
+
+def lines(monkeypatch, capsys, name, *arguments):
+    monkeypatch.setattr(sys, "argv", [name, "--tiny", "--device", "cpu", *arguments])
+    runpy.run_path(str(FOLDER / name), run_name="__main__")
+    head, *rest = capsys.readouterr().out.splitlines()
+    assert torch.__version__ in head
+    return [json.loads(line) for line in rest]
+
+
+@pytest.mark.parametrize("shape", ["llada", "dream"])
+def test_a_step_is_measured_every_way(monkeypatch, capsys, shape):
+    monkeypatch.setitem(sys.modules["scripted"].SHAPES, "tiny-llada", sys.modules["scripted"].SHAPES[f"tiny-{shape}"])
+    rows = lines(monkeypatch, capsys, "step.py")
+    assert [(row["M"], row["L"]) for row in rows] == [(8, 24), (24, 24), (8, 24)]
+    assert all(row[way] > 0 and row[f"{way} / roofline"] > 0 for row in rows for way in ("loop", "captured", "fused"))
+
+
+def test_products_are_measured(monkeypatch, capsys):
+    assert len(lines(monkeypatch, capsys, "step.py", "--products")) == 8
+
+
+@pytest.mark.parametrize("way", ["fused", "captured", "loop"])
+def test_whole_decodes_are_measured(monkeypatch, capsys, way):
+    rows = lines(monkeypatch, capsys, "decode.py", "--way", way)
+    assert {row["table"] for row in rows} == {"reuse", "locks", "batch", "workload"}
+    positions = {row["rule"]: row["positions a forward"] for row in rows if row["table"] == "reuse"}
+    assert positions["fresh"] == 32
+    assert positions["dual:inner=(surelock)"] < positions["dual"] == (2 * 32 + 14 * 8) / 16 < positions["prefix"] < positions["fresh"]
+
+
+def test_scripted_locks_follow_the_published_shares():
+    model = network("tiny-llada", "cpu", torch.float32)
+    canvas = canvas_of(model, 2, 16, 48)
+    steps = list(remask.denoise(model, canvas, decoder=PerStep(1), reuse=ScriptedLocks()))
+    assert len(steps) == 48
+    for number, step in enumerate(steps[3:], 3):
+        progress = torch.full((2,), (number - 1) / 48, dtype=torch.float64)
+        wanted = (share_at(progress, SHARES[True]) * 64).ceil()
+        assert ((step.active.sum(1) - wanted).abs() <= 2).all(), number
+    assert all((later.active <= earlier.active).all() for earlier, later in pairwise(steps)), "locks are for good"
+
+
+def test_the_roofline_is_that_of_the_design():
+    with torch.device("meta"):
+        model = remask.models.llada.LLaDA(LLADA_8B)
+    model.config = LLADA_8B
+    floor = Roofline.of(model, 4.24e12, 789e12)
+    assert floor.weights == pytest.approx(7.5e9, rel=0.01)
+    for rows, chosen, length, milliseconds in ((1, 32, 512, 3.6), (1, 256, 512, 5.0), (1, 512, 512, 9.9), (1, 1024, 1024, 20.2), (8, 32, 512, 5.0), (32, 32, 512, 19.8)):
+        assert 1e3 * floor.seconds(rows, chosen, length) == pytest.approx(milliseconds, rel=0.03)
+    with torch.device("meta"):
+        dream = remask.models.dream.Dream(DREAM_7B)
+    dream.config = DREAM_7B
+    assert Roofline.of(dream, 1.0, 1.0).weights == pytest.approx(7.07e9, rel=0.01)

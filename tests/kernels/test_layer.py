@@ -1,0 +1,79 @@
+"""The layer's kernels against their twins in float64, and the twins against the layers of the networks."""
+
+import pytest
+import torch
+
+from remask.kernels.layer import linear_kernel, linear_many, linear_twin, turn_kernel, turn_twin
+from remask.models.attention import rotary
+from tests.kernels.ways import WAYS, on
+
+LINEAR = {("twin", "few"): linear_twin, **{(way, size): {"few": linear_kernel, "many": linear_many}[size] for way in ("kernel", "gpu") for size in ("few", "many")}}
+TURN = {"twin": turn_twin, "kernel": turn_kernel, "gpu": turn_kernel}
+
+
+def random(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def close(way, found, expected):
+    """By the norm of the difference: rounding of the inputs' precision only. The interpreter cuts float32 to bfloat16 where a GPU rounds: twice the error."""
+    error = (found.double().cpu() - expected).norm() / expected.norm()
+    bound = 1e-5 if found.dtype == torch.float32 else 1e-2
+    assert error < (2 * bound if way == "kernel" else bound), float(error)
+
+
+@pytest.mark.parametrize("size", ["few", "many"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("norm", "biased", "residual", "gated"),
+    [(False, False, False, False), (True, True, False, False), (False, True, True, False), (True, False, False, True), (True, True, True, True)],
+)
+def test_a_product_with_all_around_it_is_that_of_float64(way, size, dtype, norm, biased, residual, gated):
+    if (way, size) not in LINEAR:
+        pytest.skip("one twin")
+    rows, inner, columns = 5, 300, 70
+    x, weight = random(rows, inner, dtype=dtype), random(columns, inner, seed=1, dtype=dtype) / 8
+    more = {"norm": random(inner, seed=2, dtype=dtype) if norm else None, "residual": random(rows, columns // 2 if gated else columns, seed=3, dtype=dtype) if residual else None}
+    bias = random(columns, seed=4, dtype=dtype) if biased else None
+    found = LINEAR[way, size](on(way, x), on(way, weight), on(way, bias), eps=1e-5, gated=gated, **{name: on(way, value) for name, value in more.items()})
+    wide = x.double()
+    if norm:
+        wide = wide / (wide.square().mean(-1, keepdim=True) + 1e-5).sqrt() * more["norm"].double()
+    expected = wide @ weight.double().T + (bias.double() if biased else 0)
+    if gated:
+        expected = torch.nn.functional.silu(expected[:, : columns // 2]) * expected[:, columns // 2 :]
+    expected = expected + (more["residual"].double() if residual else 0)
+    assert found.dtype == dtype
+    close(way, found, expected)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("placed", [True, False])
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_queries_and_keys_are_turned_and_stored_where_they_belong(way, placed, key_heads):
+    heads, width, rows, length = 4, 16, 3, 9
+    place = torch.tensor([[0, 3, 8, 8], [1, 2, 4, 5], [7, 7, 7, 7]]) if placed else None
+    chosen = 4 if placed else length
+    angles = [each[:, 0] for each in rotary(place if placed else torch.arange(length)[None], width, 1e4)]
+    mixed = random(rows, chosen, (heads + 2 * key_heads) * width)
+    if placed:  # a repeated place holds the same position
+        mixed[0, 3], mixed[2, 1:] = mixed[0, 2], mixed[2, :1]
+    stores = [random(rows, key_heads, length, width, seed=seed) for seed in (1, 2)]
+    kept = [on(way, store.clone()) for store in stores]
+    query, keys, values = TURN[way](on(way, mixed), *(on(way, each) for each in angles), *kept, on(way, place), heads)
+    assert keys is kept[0]
+    assert values is kept[1]
+    cos, sin = (each.double().expand(rows, -1, -1) for each in angles)
+    for row in range(rows):
+        for slot in range(chosen):
+            parts = mixed[row, slot].double().view(-1, width)
+            turned = parts * cos[row, slot] + torch.cat([-parts[:, width // 2 :], parts[:, : width // 2]], -1) * sin[row, slot]
+            at = int(place[row, slot]) if placed else slot
+            torch.testing.assert_close(query[row, :, slot].cpu().double(), turned[:heads], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(keys[row, :, at].cpu().double(), turned[heads : heads + key_heads], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(values[row, :, at].cpu().double(), parts[heads + key_heads :], rtol=0, atol=0)
+    if placed:
+        left = torch.ones(rows, length, dtype=torch.bool).scatter(1, place, False)
+        for old, new in zip(stores, kept, strict=True):
+            assert torch.equal(old.transpose(1, 2)[left], new.cpu().transpose(1, 2)[left]), "other positions stay"

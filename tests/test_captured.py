@@ -1,0 +1,156 @@
+"""Passes of fixed shape against the ordinary loop: the same tokens, forwards and positions, for every part."""
+
+import itertools
+
+import pytest
+import torch
+
+import remask
+from remask.captured import Captured, compact, rung
+from remask.kernels.graphs import copied
+from remask.models.fused import Fused
+from tests.chains import chain_b
+from tests.laws.test_laws import DECODER_SPECS, PROMPTS, STORING
+from tests.networks import CONFIGS, canvas, network
+
+REUSES = ["fresh", "unchanged", *STORING]
+
+
+def both(model, first, *, body=None, **parts):
+    """The steps of the ordinary loop and of the captured one, over one canvas."""
+    plain = list(remask.denoise(model, first, **parts))
+    return plain, list(remask.denoise(Captured(model, body=None if body is None else body(model)), first, **parts))
+
+
+def same(plain, fixed):
+    assert len(plain) == len(fixed)
+    for one, other in zip(plain, fixed, strict=True):
+        assert torch.equal(one.canvas.tokens, other.canvas.tokens)
+        for name in ("active", "done", "forwards", "positions"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1"])
+@pytest.mark.parametrize("decoder", DECODER_SPECS)
+def test_every_decoder_writes_the_same(decoder, reuse):
+    parts = {"decoder": remask.parse_decoder(decoder), "window": remask.Blocks(4), "reuse": remask.parse_reuse(reuse), "shapers": (remask.Temperature(0.8),)}
+    if decoder.startswith("wino"):
+        with pytest.raises(remask.RemaskError, match=r"wino.* asks for shadows"):
+            both(network("llada"), canvas(), **parts)
+    elif decoder.startswith("p2"):  # it ranks by probabilities, and on the chain many are equal up to rounding
+        same(*both(network("llada"), canvas(), seed=5, **parts))
+    else:
+        same(*both(chain_b(), remask.Canvas.from_prompts(PROMPTS, max_new_tokens=12, mask_id=8), seed=5, **parts))
+
+
+@pytest.mark.parametrize(("family", "reuse"), list(itertools.product(CONFIGS, REUSES)))
+def test_every_network_and_reuse_rule_computes_the_same(family, reuse):
+    parts = {"decoder": remask.Threshold(0.2), "window": remask.parse_window("blocks:6"), "reuse": remask.parse_reuse(reuse)}
+    plain, fixed = both(network(family), canvas(), **parts)
+    same(plain, fixed)
+    for one, other in zip(plain, fixed, strict=True):
+        eligible = one.edit.write
+        for name in ("confidence", "margin", "sampled_confidence", "entropy"):
+            torch.testing.assert_close(getattr(other.prediction.raw, name)[eligible], getattr(one.prediction.raw, name)[eligible], rtol=1e-4, atol=1e-5)
+        assert torch.equal(one.prediction.candidates[eligible], other.prediction.candidates[eligible])
+
+
+@pytest.mark.parametrize("body", [None, Fused])
+@pytest.mark.parametrize("family", ["llada", "grouped", "dream"])
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1", "prefix"])
+def test_padded_and_full_batches_compute_the_same(family, reuse, body):
+    for prompts in ([[3, 1, 4], [1, 5, 9, 2, 6], [5]], [[3, 1, 4], [1, 5, 9]]):
+        parts = {"decoder": remask.LowConfidence(steps=8), "window": remask.parse_window("blocks:6"), "reuse": remask.parse_reuse(reuse)}
+        same(*both(network(family), canvas(prompts), body=body, **parts))
+
+
+def test_joined_weights_are_held_once_and_the_model_still_works():
+    model, first = network("dream"), canvas()
+    before = model.logits(first.tokens, first.real)
+    body = Fused(model)
+    assert torch.equal(model.logits(first.tokens, first.real), before)
+    assert model.model["layers"][0].mlp.up_proj.weight.untyped_storage().data_ptr() == body.layers[0].gate_up.untyped_storage().data_ptr()
+
+
+def test_other_families_have_no_fused_layers():
+    for family in ("mdlm", "positions"):
+        with pytest.raises(remask.RemaskError, match="leave out body="):
+            Fused(network(family))
+
+
+def test_a_session_serves_the_next_batch_and_what_was_handed_out_stays():
+    model = network("llada")
+    captured = Captured(model)
+    first, second = canvas(), canvas(((7, 7, 1), (2, 5, 5, 2, 6), (8,)))
+    parts = {"decoder": remask.Threshold(0.2), "window": remask.Blocks(6), "reuse": remask.SureLock(eps=0.1)}
+    early = [(step, step.canvas.tokens.clone(), step.prediction.raw.confidence.clone()) for step in remask.denoise(captured, first, **parts)]
+    same(list(remask.denoise(model, second, **parts)), list(remask.denoise(captured, second, **parts)))
+    assert len(captured.sessions) == 1
+    assert all(torch.equal(step.canvas.tokens, tokens) and torch.equal(step.prediction.raw.confidence, sure) for step, tokens, sure in early)
+
+
+def test_sessions_are_bounded():
+    captured = Captured(network("llada"), sessions=2)
+    for new in (6, 12, 18):
+        remask.decode(captured, [[3, 1]], max_new_tokens=new, decoder=remask.Threshold(0.2))
+    assert [key[0] for key in captured.sessions] == [(1, 14), (1, 20)]
+
+
+def test_early_stop_and_text_behave_as_ever(checkpoint):
+    model = remask.load(checkpoint)
+    plain, fixed = (remask.generate(one, ["12", "3456"], max_new_tokens=9, decoder=remask.LowConfidence(), window=remask.Blocks(4)) for one in (model, Captured(model)))
+    assert [(one.tokens, one.stats.forwards) for one in plain] == [(one.tokens, one.stats.forwards) for one in fixed]
+
+
+def test_logits_are_refused_after_the_pass_and_a_nan_is_named():
+    model = network("llada")
+    step = next(iter(remask.denoise(Captured(model), canvas())))
+    with pytest.raises(remask.RemaskError, match="keeps no logits"):
+        _ = step.prediction.raw.probabilities
+    with torch.no_grad():
+        model.parts["ln_f"].weight.fill_(float("nan"))
+    with pytest.raises(remask.RemaskError, match="NaN logits"):
+        remask.decode(Captured(model), [[3, 1]], max_new_tokens=4)
+
+
+def test_places_are_compacted_in_order_and_an_overflow_shows():
+    active = torch.tensor([[0, 1, 0, 1, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]], dtype=torch.bool)
+    place, more = compact(active, 4)
+    assert place.tolist() == [[1, 3, 4, 4], [0, 0, 0, 0], [0, 1, 2, 3]]
+    assert more.tolist() == [False, False, True]
+
+
+def test_a_bucket_holds_what_it_is_chosen_for():
+    for length in (5, 40, 300, 3000):
+        sizes = [rung(count, length) for count in range(length + 1)]
+        assert all(size >= count for count, size in enumerate(sizes))
+        assert sizes == sorted(sizes)
+        assert len(set(sizes)) <= 20
+
+
+def test_copies_may_be_made_of_one_anothers_sources():
+    one, other = torch.tensor([1, 2]), torch.tensor([3, 4])
+    copied((one, other), (other, one))
+    assert one.tolist() == [3, 4]
+    assert other.tolist() == [1, 2]
+    with pytest.raises(remask.RemaskError, match="changed its form"):
+        copied((one, None), (one, other))
+
+
+def test_memory_that_does_not_suffice_names_the_batch_that_would_fit(monkeypatch):
+    model = network("grouped")
+    captured = Captured(model, body=Fused(model))
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(Fused, "chosen", full)
+    parts = {"max_new_tokens": 12, "reuse": remask.Dual(), "window": remask.Blocks(6)}
+    with pytest.raises(remask.RemaskError, match="4 rows of 14 positions do not fit into the device's memory; use fewer rows"):
+        remask.decode(captured, [[3, 1]] * 4, **parts)
+    assert not captured.sessions, "nothing of it is kept"
+    each = 14 * 4 * (2 * 3 * 2 * 8 + 32)  # 3 layers, 2 key heads of width 8, states of width 32
+    for free, text in ((4 * each, "about 2 would"), (100 * each, "about 3 would"), (each, "not even one would")):
+        monkeypatch.setattr("remask.captured.Session.free", lambda session, free=free: free)
+        with pytest.raises(remask.RemaskError, match=text):
+            remask.decode(captured, [[3, 1]] * 4, **parts)

@@ -1,0 +1,102 @@
+"""What only a GPU can show: recorded decodes against the ordinary loop in float32, and a recorded training step against the plain one."""
+
+import pytest
+import torch
+
+import remask
+from remask.captured import Captured
+from remask.models.fused import Fused
+from remask.training.captured import Captured as CapturedUpdate
+from remask.training.data import Batch
+from tests.networks import CONFIGS, canvas, network
+from tests.test_captured import same
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+FULL = ((3, 1, 4, 1), (1, 5, 9, 2))
+
+
+def on_gpu(first):
+    return remask.Canvas(first.tokens.cuda(), first.given.cuda(), first.real.cuda(), first.mask_id)
+
+
+@pytest.fixture(autouse=True)
+def _exact():
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize("body", [None, Fused])
+@pytest.mark.parametrize("reuse", ["fresh", "unchanged", "prefix", "dual", "delayed", "vicinity", "surelock:eps=0.1", "dual:inner=(surelock:eps=0.1)"])
+@pytest.mark.parametrize("family", ["llada", "grouped", "dream"])
+def test_a_recorded_decode_is_the_ordinary_one(family, reuse, body):
+    model = network(family).cuda()
+    captured = Captured(model, body=None if body is None else body(model))
+    for prompts in (FULL, FULL, ((3, 1, 4), (1, 5, 9, 2, 6), (5,))) if body else (FULL, FULL):
+        for decoder, shapers in ((remask.LowConfidence(), ()), (remask.Threshold(0.3), ()), (remask.Threshold(0.3), (remask.Temperature(0.8),))):
+            parts = {"decoder": decoder, "window": remask.Blocks(6), "reuse": remask.parse_reuse(reuse), "shapers": shapers}
+            first = on_gpu(canvas(prompts))
+            same(list(remask.denoise(model, first, **parts)), list(remask.denoise(captured, first, **parts)))
+    assert captured.recorder.graphs
+
+
+@pytest.mark.parametrize("family", [family for family in CONFIGS if family not in ("llada", "grouped", "dream")])
+def test_other_families_are_recorded_by_their_own_layers(family):
+    model = network(family).cuda()
+    captured, first = Captured(model), on_gpu(canvas(FULL))
+    parts = {"window": remask.Blocks(6), "reuse": remask.Dual()}
+    for _ in range(2):
+        same(list(remask.denoise(model, first, **parts)), list(remask.denoise(captured, first, **parts)))
+    assert captured.recorder.graphs
+
+
+@pytest.mark.parametrize("decoder", ["starr", "factor:f=1", "entropy:steps=6", "ancestral:steps=9", "remdm:steps=9", "entropy_bound", "klass", "topk_margin"])
+def test_decoders_are_recorded(decoder):
+    model = network("llada").cuda()
+    captured, first = Captured(model, body=Fused(model)), on_gpu(canvas(FULL))
+    for _ in range(2):
+        same(*(list(remask.denoise(one, first, decoder=remask.parse_decoder(decoder), window=remask.Blocks(6))) for one in (model, captured)))
+
+
+def test_graphs_are_bounded_and_shared_memory_is_not_mixed_up():
+    model = network("llada").cuda()
+    captured, first = Captured(model, graphs=2), on_gpu(canvas(FULL))
+    parts = {"reuse": remask.SureLock(eps=100.0, gate=100)}
+    for _ in range(3):
+        same(*(list(remask.denoise(one, first, **parts)) for one in (model, captured)))
+        assert len(captured.recorder.graphs) <= 2
+
+
+def test_kernels_in_bfloat16_stay_near_float32():
+    wide, model = network("llada").cuda(), network("llada").cuda().bfloat16()
+    first = on_gpu(canvas(FULL))
+    with torch.inference_mode():
+        expected, _ = wide.forward(first)
+        found, _ = Fused(model).whole(first, None, stores=True, padded=False)
+    assert (found.float() - expected).norm() / expected.norm() < 3e-2
+
+
+def test_a_recorded_training_step_is_the_plain_one():
+    weights = [torch.nn.Linear(8, 8).cuda() for _ in range(2)]
+    weights[1].load_state_dict(weights[0].state_dict())
+    losses = []
+    for layer, recorded in zip(weights, (False, True), strict=True):
+        optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-2, capturable=True)
+
+        def update(batch, noise, layer=layer, optimizer=optimizer):
+            loss = (layer(noise[0]) - batch.weights).square().mean()
+            optimizer.zero_grad(set_to_none=False)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        step = CapturedUpdate(update) if recorded else update
+        made = []
+        for turn in range(8):
+            generator = torch.Generator().manual_seed(turn)
+            tokens, x, y = torch.zeros(4, 8, dtype=torch.int64).cuda(), torch.randn(4, 8, generator=generator).cuda(), torch.randn(4, 8, generator=generator).cuda()
+            made.append(float(step(Batch(tokens, tokens.bool(), y), (x,))))
+        losses.append(made)
+    torch.testing.assert_close(*map(torch.tensor, losses), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(weights[0].weight, weights[1].weight, rtol=1e-4, atol=1e-6)

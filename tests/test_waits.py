@@ -1,0 +1,65 @@
+"""Nothing in a captured pass waits for the device: counted by a test double, since a CUDA graph would refuse it."""
+
+import pytest
+import torch
+
+import remask
+from remask.captured import Captured, Session
+from remask.models.fused import Fused
+from tests.laws.test_laws import DECODER_SPECS, STORING
+from tests.networks import CONFIGS, canvas, network
+from tests.waits import Waits
+
+FULL = ((3, 1, 4, 1), (1, 5, 9, 2))
+
+
+def waits(monkeypatch, model, *, body=None, prompts=((3, 1, 4), (1, 5, 9, 2, 6)), decoder="threshold:0.2", window="blocks:6", reuse="dual", shapers=(), early_stop=False):
+    """What every pass but the first met, and how many there were."""
+    met, again, passes = [], Session.again, 0
+
+    def watched(session):
+        with Waits() as counted:
+            result = again(session)
+        met.append(dict(counted.met))
+        return result
+
+    monkeypatch.setattr(Session, "again", watched)
+    parts = {"decoder": remask.parse_decoder(decoder), "window": remask.parse_window(window), "reuse": remask.parse_reuse(reuse), "shapers": shapers, "early_stop": early_stop}
+    for _ in remask.denoise(Captured(model, body=None if body is None else body(model)), canvas(prompts), **parts):
+        passes += 1
+    assert len(met) == passes - 1 > 0
+    return [each for each in met if each]
+
+
+@pytest.mark.parametrize("decoder", [text for text in DECODER_SPECS if not text.startswith(("spaced", "wino"))])
+def test_no_decoder_waits(monkeypatch, decoder):
+    assert not waits(monkeypatch, network("llada"), body=Fused, decoder=decoder)
+
+
+def test_the_spaced_decoder_waits_and_so_cannot_be_captured(monkeypatch):
+    assert waits(monkeypatch, network("llada"), body=Fused, decoder="spaced:inner=(entropy_bound:gamma=2)")
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+@pytest.mark.parametrize("reuse", ["fresh", "unchanged", *STORING, "surelock:recheck=3"])
+def test_no_reuse_rule_waits(monkeypatch, family, reuse):
+    assert not waits(monkeypatch, network(family), body=Fused, reuse=reuse)
+
+
+@pytest.mark.parametrize("shaper", [remask.Temperature(0.7), remask.TopP(0.9), remask.TopK(3), remask.Suppress((3, 4))])
+def test_no_shaper_waits(monkeypatch, shaper):
+    assert not waits(monkeypatch, network("llada"), body=Fused, decoder="low_confidence", shapers=(shaper,), early_stop=True, window="whole")
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_no_network_waits_where_nothing_is_padded(monkeypatch, family):
+    assert not waits(monkeypatch, network(family), prompts=FULL)
+
+
+def test_the_double_sees_what_it_is_for():
+    x = torch.tensor([1.0, 0.0])
+    tries = [lambda: bool(x[0]), lambda: int(x[0]), lambda: x.nonzero(), lambda: x[x > 0], lambda: x.tolist(), lambda: torch.tensor([1]), lambda: x.index_put((x > 0,), x[:1])]
+    for each in tries:
+        with Waits() as counted:
+            each()
+        assert counted.met

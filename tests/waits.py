@@ -1,0 +1,41 @@
+"""A test double for a device that must not be waited for: what needs the host's answer, or its memory, is counted."""
+
+from collections import Counter
+from contextlib import ExitStack
+from unittest import mock
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+READS = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "cpu")
+SHAPES = ("nonzero", "masked_select", "_unique2", "unique_dim", "repeat_interleave")
+
+
+class Waits(TorchDispatchMode):
+    """Counts, inside it, what a CUDA graph cannot hold: numbers that are read, shapes that depend on values, tensors made of Python lists."""
+
+    def __enter__(self):
+        self.met, self.patches = Counter(), ExitStack()
+        for name in READS:
+            self.patches.enter_context(mock.patch.object(torch.Tensor, name, self.counted(name, getattr(torch.Tensor, name))))
+        self.patches.enter_context(mock.patch.object(torch, "tensor", self.counted("tensor", torch.tensor)))
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self.patches.close()
+        return super().__exit__(*error)
+
+    def counted(self, name, function):
+        def call(*args, **kwargs):
+            self.met[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        if name in SHAPES or (
+            name.startswith("index") and len(args) > 1 and isinstance(args[1], list | tuple) and any(each is not None and each.dtype == torch.bool for each in args[1])
+        ):
+            self.met[name] += 1
+        return function(*args, **(kwargs or {}))
