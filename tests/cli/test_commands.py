@@ -336,6 +336,17 @@ def test_a_recipe_runs_continues_and_starts_anew_from_weights(tmp_path):
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
 
 
+def test_the_demo_shows_every_decoder_and_what_it_cost(checkpoint, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    done = remask_command("demo", "--model", str(checkpoint), "--words", "")
+    assert done.returncode == 0, done.stderr
+    rows = {row[0]: row[1:] for line in done.stdout.splitlines() if line.startswith("│") and len(row := [cell.strip() for cell in line.strip("│").split("│")]) == 6}
+    assert set(DECODERS) <= set(rows)
+    assert rows["low_confidence"][0] == "0 of 1"
+    assert rows["low_confidence"][4] == "1.0x"
+    assert done.stdout.count("written 81 of 81") == len(DECODERS)
+
+
 VERBS = {"generate": ["generate"], "models": ["models"], "eval": ["eval"], "train": ["train"], "bench decoders": ["bench", "decoders"]}
 
 

@@ -35,10 +35,12 @@ def compare(
     names = list(rules)
     for start in range(0, len(items), batch):
         chosen = items[start : start + batch]
-        lengths = [len(model.tokenizer.encode(item.prompt)) + max_new_tokens for item in chosen]
+        lengths = [len(model.tokenizer.encode(item.prompt)) + max_new_tokens + len(model.tokenizer.continuation(item.after)) for item in chosen]
         turn = start // batch % len(names)
         for name in names[turn:] + names[:turn]:
-            completions = generate(model, [item.prompt for item in chosen], max_new_tokens=max_new_tokens, seed=[seed + start + i for i in range(len(chosen))], **rules[name])
+            prompts, after = [item.prompt for item in chosen], [item.after for item in chosen]
+            seeds = [seed + start + i for i in range(len(chosen))]
+            completions = generate(model, prompts, max_new_tokens=max_new_tokens, seed=seeds, after=after if any(after) else (), **rules[name])
             made[name] += [(done, item.check(done.text), length) for done, item, length in zip(completions, chosen, lengths, strict=True)]
             seconds[name] += completions[0].stats.seconds
             if report is not None:
