@@ -11,7 +11,8 @@ import uvicorn
 
 import remask
 from remask.engine import Engine
-from remask.server.app import Service, create_app
+from remask.server.app import create_app
+from remask.server.service import Service
 from remask.training.run import build
 from remask.training.shards import write_json, write_shards
 from remask.training.vocabulary import characters, write_tokenizer

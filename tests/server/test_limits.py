@@ -15,6 +15,7 @@ import pytest
 
 import remask
 from remask.engine import Engine
+from remask.server import bridge
 from remask.server.limits import Limits
 from tests.server.serving import post, serving
 
@@ -167,7 +168,7 @@ LONG = {"prompt": "abc", "max_tokens": 200, "decoder": "ancestral:steps=9999999"
 """Keeps a row busy for longer than any test."""
 
 
-def until(true, seconds=20.0):
+def until(true, seconds=60.0):
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not true():
@@ -187,7 +188,7 @@ def test_a_client_that_leaves_gives_its_rows_back(letters, stream):
 
 
 def test_a_reader_who_takes_nothing_holds_up_nobody_and_is_dropped(letters):
-    with serving(letters, limits=Limits(patience=0.5)) as (address, service):
+    with serving(letters, limits=Limits(patience=3.0)) as (address, service):
         host, port = address.removeprefix("http://").split(":")
         body = json.dumps({**LONG, "n": 8, "stream": True, "include_canvas": True}).encode()
         line = socket.socket()
@@ -198,6 +199,14 @@ def test_a_reader_who_takes_nothing_holds_up_nobody_and_is_dropped(letters):
         assert post(address, "/v1/completions", {"prompt": "abc", "max_tokens": 5})[0] == 200
         until(lambda: service.engine.running == 0)
         line.close()
+
+
+def test_a_stream_with_nothing_to_tell_says_that_it_lives(letters, monkeypatch):
+    monkeypatch.setattr(bridge, "BEAT", 0.01)
+    with serving(letters) as (address, _):
+        data = json.dumps({"prompt": "abc", "max_tokens": 200, "decoder": "ancestral:steps=2000", "window": "whole", "stream": True}).encode()
+        with urllib.request.urlopen(urllib.request.Request(f"{address}/v1/completions", data, {"Content-Type": "application/json"})) as answer:
+            assert b": still at work" in answer.read()
 
 
 def test_a_full_queue_is_429_and_nothing_of_the_request_stays(letters):

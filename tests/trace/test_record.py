@@ -26,7 +26,10 @@ def test_the_replay_of_a_trace_equals_the_output(combination):
     rows, records, steps = traced(combination, prompts=PROMPTS[:2], new=8, seed=5)
     trace = Trace.of(records)
     assert list(replay(trace).values()) == rows
-    for row, events in enumerate(trace.events.values()):
+    for row, (opening, events) in enumerate(zip(trace.openings.values(), trace.events.values(), strict=True)):
+        for event, tokens in zip(events, canvases(opening, events), strict=True):
+            canvas = steps[event.step].canvas
+            assert tokens == canvas.tokens[row][canvas.real[row]].tolist(), "every canvas on the way, not the last alone"
         assert events[-1].done
         assert events[-1].forwards == steps[-1].forwards[row]
         assert events[-1].positions == steps[-1].positions[row]
@@ -61,6 +64,9 @@ def test_rows_that_grow_replay_too(window, decoder, told):
     trace = Trace.of(records)
     assert list(replay(trace).values()) == [row[real].tolist() for row, real in zip(final.tokens, final.real, strict=True)]
     assert any(event.canvas for events in trace.events.values() for event in events)
+    for row, (opening, events) in enumerate(zip(trace.openings.values(), trace.events.values(), strict=True)):
+        seen = [step.canvas.tokens[row][step.canvas.real[row]].tolist() for step in steps]
+        assert list(canvases(opening, events)) == seen[: len(events)]
 
 
 class Ending:

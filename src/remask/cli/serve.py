@@ -30,8 +30,9 @@ def run(
     try:
         import uvicorn
 
-        from remask.server.app import Service, create_app
+        from remask.server.app import create_app
         from remask.server.limits import Limits
+        from remask.server.service import Service
     except ModuleNotFoundError as error:
         raise RemaskError(f"{error.name} is not installed; pip install 'remask[serve]'") from None
 

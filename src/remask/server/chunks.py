@@ -15,10 +15,12 @@ CHAT, COMPLETION = "chat", "completion"
 
 @dataclass(frozen=True)
 class Form:
-    """One response's identity, and the shape of its kind."""
+    """One response's identity, and the shape of its kind. prompt_tokens, seed: what it was made from."""
 
     kind: str
     model: str
+    prompt_tokens: int
+    seed: int
     logprobs: bool
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
@@ -29,10 +31,10 @@ class Form:
             return {"id": f"chatcmpl-{self.id}", "object": "chat.completion.chunk" if chunk else "chat.completion", "created": self.created, "model": self.model}
         return {"id": f"cmpl-{self.id}", "object": "text_completion", "created": self.created, "model": self.model}
 
-    def whole(self, answers: Sequence[Answer], prompt_tokens: int, seed: int) -> dict[str, Any]:
+    def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """The response without streaming."""
         choices = [self.choice(row, answer.text, answer.finish, self.chances(answer.log_probabilities())) for row, answer in enumerate(answers)]
-        return {**self.head(chunk=False), "choices": choices, "usage": usage(answers, prompt_tokens), "remask": costs(answers, seed)}
+        return {**self.head(chunk=False), "choices": choices, "usage": usage(answers, self.prompt_tokens), "remask": costs(answers, self.seed)}
 
     def choice(self, row: int, text: str, finish: str | None, chances: dict[str, Any] | None) -> dict[str, Any]:
         """A row's answer."""
@@ -52,9 +54,9 @@ class Form:
         body = {"delta": {"content": text} if text or not finish else {}} if self.kind == CHAT else {"text": text}
         return {**self.head(chunk=True), "choices": [{**shared, **body}]}
 
-    def counted(self, answers: Sequence[Answer], prompt_tokens: int, seed: int) -> dict[str, Any]:
+    def counted(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """The chunk of `include_usage`."""
-        return {**self.head(chunk=True), "choices": [], "usage": usage(answers, prompt_tokens), "remask": costs(answers, seed)}
+        return {**self.head(chunk=True), "choices": [], "usage": usage(answers, self.prompt_tokens), "remask": costs(answers, self.seed)}
 
     def chances(self, pairs: list[tuple[str, float]]) -> dict[str, Any] | None:
         """Log-probabilities, in the shape of the kind; None if they were not asked for."""

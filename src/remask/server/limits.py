@@ -30,6 +30,10 @@ class Limits:
     patience: float = 60.0
 
 
+class Unread(OSError):
+    """A client took no chunk for too long."""
+
+
 class Gate:
     """ASGI middleware: refuses at the door, and counts what leaves."""
 
@@ -51,7 +55,7 @@ class Gate:
                 async with asyncio.timeout(self.limits.patience):
                     await send(message)
             except TimeoutError:
-                raise OSError("the client does not read") from None
+                raise Unread("the client does not read") from None
 
         try:
             refusal = self.refusal(scope["path"], headers)
@@ -59,6 +63,8 @@ class Gate:
                 await refusal(scope, receive, counted)
             else:
                 await self.app(scope, self.measured(receive), counted)
+        except Unread:  # the server closes the connection of an answer that was not finished
+            status = 499
         finally:
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.seconds.labels(route).observe(time.monotonic() - began)

@@ -13,8 +13,9 @@ from ray import serve
 
 from remask.engine import Engine
 from remask.models import load
-from remask.server.app import Service, create_app
+from remask.server.app import create_app
 from remask.server.limits import Limits
+from remask.server.service import Service
 
 
 class Options(BaseModel):
