@@ -42,8 +42,8 @@ def peak(model: Any, canvas: Canvas, reuse: Reuse, passes: int) -> int:
         return torch.cuda.max_memory_allocated() - before
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
         decode(model, canvas, reuse, passes)
-    assert seen.profiler is not None
-    records = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    profiler: Any = seen.profiler
+    records = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
     live = highest = 0
     for record in sorted(records, key=lambda event: event.start_ns()):
         live += record.nbytes()

@@ -15,5 +15,5 @@ def check_combination(decoder: Decoder, reuse: Reuse) -> None:
     """
     if decoder.revises and reuse.stale:
         raise RemaskError(f"{decoder!r} revises tokens, and {reuse!r} keeps keys and values of masks below written ones; use safe=true")
-    if decoder.rescores and reuse.lone:
-        raise RemaskError(f"{decoder!r} judges written tokens, and {reuse!r} does not compute a block's first one again; use compat_first_token=false")
+    if decoder.revises and reuse.lone:
+        raise RemaskError(f"{decoder!r} revises tokens, and {reuse!r} does not predict a block's first one again; use compat_first_token=false")
