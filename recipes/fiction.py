@@ -1,6 +1,7 @@
 """`fiction`: MDLM on public-domain English fiction, 11.4M parameters; what `fiction_dsl` starts from and is compared with.
 
-`prepare` keeps tier a of the prose as compressed token ids, small enough to carry to another machine: train `--prepare` here, copy the folder, train there.
+`prepare` keeps tier a of the prose as compressed token ids, small enough (26 MB) to carry to another machine:
+`remask train fiction --prepare-only` here, copy the folder, train there.
 Rows are windows of 256 tokens anywhere in the stream of passages, each passage ended by an end-of-text. Another part of the tier goes to the judge
 (`fiction_judge`).
 """

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from remask.cli.train import load_recipe
 from remask.evaluation.text.judge import negative_log_likelihood, sample
 from remask.models.causal import Causal
@@ -37,7 +39,7 @@ def recipe(folder: Path, steps: int = 3_000) -> Recipe:
     plan = fiction.recipe(folder, steps)
 
     def judged(model: Causal) -> dict[str, Any]:
-        model.tokenizer = fiction.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        model.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         return evaluate(model, folder)
 
     return replace(
