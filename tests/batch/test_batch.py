@@ -83,6 +83,7 @@ def test_bad_lines_stand_beside_the_good_ones(checkpoint, tmp_path):
         {"prompt": "1", "max_new_tokens": 500},
         {"tokens": [1, 99]},
         {"prompt": "1", "infill": 1},
+        {"prompt": ""},
         {"messages": [{"role": "user", "content": "1"}]},
     ]
     source = write(tmp_path / "in.jsonl", [{"prompt": "1"}, *bad, {"prompt": "2", "id": 7}])
@@ -90,11 +91,11 @@ def test_bad_lines_stand_beside_the_good_ones(checkpoint, tmp_path):
     assert complete(source, tmp_path / "out.jsonl", remask.load(checkpoint)) == len(bad) + 1
     found = records(tmp_path / "out.jsonl")
     assert [record["index"] for record in found] == list(range(len(bad) + 3))
-    words = ["JSON", "list", "decodr", "exactly one", "sloth", "max_new_tokens", "501", "99", "infill", "template"]
+    words = ["JSON", "list", "decodr", "exactly one", "sloth", "max_new_tokens", "501", "99", "infill", "empty", "template"]
     assert all(word in record["error"] for word, record in zip(words, found[1:], strict=False))
     assert "error" not in found[0]
-    assert "error" not in found[11]
-    assert "error" in found[12]
+    assert "error" not in found[len(bad) + 1]
+    assert "error" in found[len(bad) + 2]
 
 
 def test_a_run_that_is_killed_at_twenty_moments_ends_with_exactly_the_input(checkpoint, tmp_path):

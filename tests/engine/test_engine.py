@@ -92,6 +92,7 @@ def test_a_full_queue_and_what_can_never_run_are_refused_at_once():
         (Request([1], 100), "64"),
         (Request([1, 99], 5), "token 99"),
         (Request([1], -1), "-1"),
+        (Request([1], 4, max_forwards=0), "max_forwards is 0"),
         (Request([], 0), "no positions"),
     ]:
         with pytest.raises(RemaskError, match=match):
@@ -101,12 +102,13 @@ def test_a_full_queue_and_what_can_never_run_are_refused_at_once():
     assert engine.waiting == engine.running == 0
 
 
-def test_memory_is_never_exceeded_and_a_large_request_is_not_overtaken():
+@pytest.mark.parametrize("forward_cost", [0, 16])
+def test_memory_is_never_exceeded_and_a_large_request_is_not_overtaken(forward_cost):
     model = chain_b()
     whole = Engine(model)
     sizes = [4, 4, 40, 4, 4, 4, 4]
     one = whole._prepared(whole.submit(Request([], 40))).nbytes
-    engine = Engine(model, memory=int(one * 1.05), forward_cost=0)
+    engine = Engine(model, memory=int(one * 1.05), forward_cost=forward_cost)
     tickets = [engine.submit(Request([], size)) for size in sizes]
     started: list[int] = []
     running = True
@@ -197,6 +199,21 @@ def test_a_thread_serves_many_callers_and_closing_finishes_what_runs():
     assert all(ticket.done for ticket in late)
     with pytest.raises(RemaskError, match="closed"):
         engine.submit(requests[0])
+
+
+def test_a_defect_of_the_engine_reaches_callers_and_the_thread_goes_on(monkeypatch):
+    engine = Engine(chain_b()).start()
+    real = engine._admit
+
+    def broken():
+        monkeypatch.setattr(engine, "_admit", real)
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(engine, "_admit", broken)
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        engine.submit(Request([1], 4)).result(60)
+    assert engine.submit(Request([1], 4)).result(60).reason == "length"
+    engine.close()
 
 
 def test_closing_without_draining_cancels():

@@ -84,7 +84,9 @@ def ids(line: Mapping[str, Any], model: Any) -> list[int]:
     if model.tokenizer is None:
         raise RemaskError("this checkpoint has no tokenizer files; give tokens")
     if "prompt" in line:
-        return model.tokenizer.encode(typed("prompt", line["prompt"], str))
+        if not typed("prompt", line["prompt"], str):
+            raise RemaskError("the prompt is empty; give a text, or tokens: [] for unconditional generation")
+        return model.tokenizer.encode(line["prompt"])
     messages = typed("messages", line["messages"], list)
     return model.tokenizer.encode(model.tokenizer.chat([typed("a message", message, dict) for message in messages]))
 

@@ -48,6 +48,7 @@ class Engine:
         self._waiting: deque[Row] = deque()
         self._cohorts: list[Cohort] = []
         self._changed = threading.Condition()
+        self._network = threading.Lock()  # one caller at a time: a network may keep buffers of its own
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -79,7 +80,7 @@ class Engine:
 
     def step(self) -> bool:
         """Admit what fits and step every row once; for callers without a thread. False when nothing runs or waits."""
-        with torch.inference_mode():
+        with self._network, torch.inference_mode():
             self._drop()
             self._admit()
             self._cohorts = [left for cohort in self._cohorts if (left := self._stepped(cohort)) is not None]
@@ -117,6 +118,8 @@ class Engine:
                 for group in (group for cohort in self._cohorts for group in cohort.groups):
                     stop_rows(group, dict.fromkeys(range(group.count), "error"), error)
                 self._cohorts = []
+                if self._waiting:  # it may be what the next row brings along
+                    self._waiting.popleft().end("error", error=error)
 
     def _prepared(self, ticket: Ticket) -> Row:
         """The row of a request, or an error that says why it can never run."""
@@ -124,6 +127,8 @@ class Engine:
         prompt = [int(token) for token in request.prompt_ids]
         if request.max_new_tokens < 0:
             raise RemaskError(f"max_new_tokens is {request.max_new_tokens}; it must be 0 (infill) or more")
+        if request.max_forwards is not None and request.max_forwards < 1:
+            raise RemaskError(f"max_forwards is {request.max_forwards}; it must be 1 or more, or None")
         vocabulary = getattr(model, "vocab_size", None)
         if vocabulary is not None and (wrong := [token for token in prompt if not 0 <= token < vocabulary]):
             raise RemaskError(f"token {wrong[0]} in the prompt is outside the vocabulary of {vocabulary}")
@@ -140,12 +145,14 @@ class Engine:
 
     def _bytes(self, plan: Plan) -> float:
         """Bytes a position, measured once for equal plans."""
-        for known, size in tuple(self._plans):
-            if known == plan:
-                return size
-        with torch.inference_mode():
+        with self._changed:
+            for known, size in self._plans:
+                if known == plan:
+                    return size
+        with self._network, torch.inference_mode():
             size = self.sizes.row(plan, *probed(self.model, plan))
-        self._plans.append((plan, size))
+        with self._changed:
+            self._plans.append((plan, size))
         return size
 
     def _drop(self) -> None:
@@ -177,12 +184,17 @@ class Engine:
                 self._waiting.popleft()
                 row.end("error", error=error)
                 continue
-            if self.memory is not None and self._cohorts and sum(map(self._needs, self._packed([*self._cohorts, newcomer]))) > self.memory:
+            if self._cohorts and not self._fits(self._packed([*self._cohorts, newcomer])):
                 break
             self._waiting.popleft()
             row.ticket.admitted = time.monotonic()
             self._cohorts.append(newcomer)
-        self._cohorts = [Cohort.joined(bundle) for bundle in self._packed(self._cohorts)]
+        bundles = self._packed(self._cohorts)
+        if self._fits(bundles):  # else what has become shorter stays apart, since padding would need the room
+            self._cohorts = [Cohort.joined(bundle) for bundle in bundles]
+
+    def _fits(self, bundles: list[list[Cohort]]) -> bool:
+        return self.memory is None or sum(map(self._needs, bundles)) <= self.memory
 
     def _packed(self, cohorts: list[Cohort]) -> list[list[Cohort]]:
         """Which cohorts to join: those of one manner, where padding costs less than a forward."""
