@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--forward", type=float, default=0.0, help="seconds of a forward; 0: measure the checkpoint's")
     parser.add_argument("--model", default="demo")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--decoders", nargs="*", default=list(remask.decoders()))
+    parser.add_argument("--decoders", nargs="*", default=[*remask.decoders(), "starr:signals=distribution"])
     chosen = parser.parse_args()
     device = torch.device(chosen.device)
     model = None if chosen.forward else remask.load(chosen.model, device=device, dtype="float32" if device.type == "cpu" else None)
@@ -103,7 +103,7 @@ def main() -> None:
     print(f"{shape}, forward {1e3 * forward:.2f} ms, {environment(model or logits)}, {torch.get_num_threads()} threads")
     for name, values in sorted(seconds.items(), key=lambda item: -statistics.median(item[1])):
         median = statistics.median(values)
-        print(f"  {name:16} {1e3 * median:9.3f} ms   {100 * median / forward:6.2f} %")
+        print(f"  {name:28} {1e3 * median:9.3f} ms   {100 * median / forward:6.2f} %")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """How far a reuse rule's served predictions are from the network's, pass by pass, and what became of them.
 
-    python benchmarks/drift.py sudoku --items 16 --reuse surelock surelock:recheck=8 delayed
+    python benchmarks/drift.py sudoku --items 16
+    python benchmarks/drift.py addition --parts 0 --reuse surelock surelock:recheck=8
 
-At every pass of the rule's own run the network is also asked in full about the same canvas. By tenth of the run: share of positions computed;
-flips, the share of masked positions whose likeliest token differs; divergence, the mean over masked positions of KL(full || served) in nats.
-Last: the share of answer tokens that differ from the run without reuse.
+At every pass of the rule's own run the network is also asked in full about the same canvas. A table a rule, a line a tenth of the run (`--parts 0`: a line a
+pass): share of positions computed; flips, the share of masked positions whose likeliest token differs; divergence, the mean over masked positions of
+KL(full || served) in nats. Last: the share of answer tokens that differ from the run without reuse.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from torch import Tensor
 import remask
 from remask.canvas import Canvas
 from remask.evaluation import tasks
+
+RULES = ["prefix", "dual", "delayed", "vicinity", "surelock", "surelock:recheck=8", "surelock:every=8", "dual:inner=(surelock)"]
 
 
 @torch.inference_mode()
@@ -33,7 +36,7 @@ def against_full(model: Any, canvas: Canvas, rule: str, window: str) -> tuple[li
         if bool(asked.any()):
             now, then = logits[asked].log_softmax(-1), served[asked].log_softmax(-1)
             flips = (now.argmax(-1) != then.argmax(-1)).float().mean()
-            kl = (now.exp() * (now - then)).nan_to_num(nan=0.0).sum(-1).mean()
+            kl = (now.exp() * (now - then)).nan_to_num(nan=0.0).sum(-1).clamp(min=0).mean()
             found.append((float(step.active.sum() / before.real[step.active.any(1)].sum()), float(flips), float(kl)))
         before = step.canvas
     return found, before.tokens
@@ -47,7 +50,8 @@ def main() -> None:
     arguments.add_argument("--room", type=int, default=0)
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--window", default="whole")
-    arguments.add_argument("--reuse", nargs="+", default=["surelock", "delayed"])
+    arguments.add_argument("--parts", type=int, default=10)
+    arguments.add_argument("--reuse", nargs="+", default=RULES)
     chosen = arguments.parse_args()
     task = tasks.get(chosen.task)
     model = remask.load(chosen.model or task.model, device=chosen.device, dtype="float32")
@@ -56,13 +60,15 @@ def main() -> None:
     _, plain = against_full(model, canvas, "fresh", chosen.window)
     for rule in chosen.reuse:
         passes, tokens = against_full(model, canvas, rule, chosen.window)
-        print(rule)
-        for tenth in range(10):
-            part = passes[tenth * len(passes) // 10 : (tenth + 1) * len(passes) // 10]
-            computed, flips, kl = (sum(values) / max(1, len(part)) for values in zip(*part, strict=True)) if part else (0.0, 0.0, 0.0)
-            print(f"  {tenth / 10:.1f}  computed {computed:.3f}  flips {flips:.4f}  divergence {kl:.5f}")
+        parts = min(chosen.parts or len(passes), len(passes))
+        print(f"`{rule}`, {len(passes)} passes\n\n| from pass | computed | flips | divergence |\n|---|---|---|---|")
+        for number in range(parts):
+            first = number * len(passes) // parts
+            part = passes[first : (number + 1) * len(passes) // parts]
+            computed, flips, kl = (sum(values) / len(part) for values in zip(*part, strict=True))
+            print(f"| {first + 1} | {computed:.3f} | {flips:.4f} | {kl:.5f} |")
         answer = canvas.masked
-        print(f"  answer tokens that differ from the run without reuse: {float((tokens != plain)[answer].float().mean()):.4f}", flush=True)
+        print(f"\nanswer tokens that differ from the run without reuse: {float((tokens != plain)[answer].float().mean()):.4f}\n", flush=True)
 
 
 if __name__ == "__main__":

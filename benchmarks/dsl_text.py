@@ -145,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Cell]:
     judge = remask.load(chosen.judge, device=chosen.device)
     assert isinstance(judge, Causal)
     streams = {split: read_stream(chosen.data / f"fiction_{split}.xz") for split in ("valid", "test")}
-    valid, real = (cut(stream, chosen.length)(list(range(min(chosen.rows, len(stream) // chosen.length))))[0] for stream in streams.values())
+    valid = cut(streams["valid"], chosen.length)(list(range(min(chosen.rows, len(streams["valid"]) // chosen.length))))[0]
+    real = cut(streams["test"], chosen.length)(list(range(chosen.rows)))[0]
     target = summarise(measure(lambda rows: (valid[rows], torch.zeros(len(rows))), len(valid), judge, setting="validation text"), judge)["entropy"][0]
     bench = Bench(judge, chosen.out, target, real, chosen.top_p, chosen.length, chosen.tune_rows, chosen.rows, chosen.batch)
     networks = {name: remask.load(folder, device=chosen.device) for name, _, folder in (text.partition("=") for text in chosen.model)}

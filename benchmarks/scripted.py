@@ -37,10 +37,12 @@ DREAM_7B: dict[str, Any] = {
     "architectures": ["DreamModel"], "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
     "vocab_size": 152064, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "mask_token_id": 151666, "eos_token_id": 151643, "max_position_embeddings": 131072,
 }  # fmt: skip
+DEMO: dict[str, Any] = {**LLADA_8B, "d_model": 512, "n_layers": 8, "n_heads": 8, "n_kv_heads": 8, "mlp_hidden_size": 1152, "vocab_size": 4096, "weight_tying": True,
+                        "mask_token_id": 4095, "eos_token_id": 4094}  # fmt: skip
 TINY_LLADA = {**LLADA_8B, "d_model": 32, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "mlp_hidden_size": 48, "vocab_size": 97, "mask_token_id": 96, "eos_token_id": 95}
 TINY_DREAM = {**DREAM_7B, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 97,
               "mask_token_id": 96, "eos_token_id": 95, "max_position_embeddings": 4096}  # fmt: skip
-SHAPES = {"llada-8b": LLADA_8B, "dream-7b": DREAM_7B, "tiny-llada": TINY_LLADA, "tiny-dream": TINY_DREAM}
+SHAPES = {"llada-8b": LLADA_8B, "dream-7b": DREAM_7B, "demo": DEMO, "tiny-llada": TINY_LLADA, "tiny-dream": TINY_DREAM}
 SHARES = {
     True: ((0.0, 1.0), (2 / 1024, 1.0), (64 / 1024, 0.88), (256 / 1024, 0.71), (0.5, 0.50), (1.0, 0.05)),
     False: ((0.0, 1.0), (2 / 64, 1.0), (4 / 64, 0.825), (8 / 64, 0.70), (16 / 64, 0.60), (0.5, 0.49), (1.0, 0.315)),

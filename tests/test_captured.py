@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import remask
-from remask.captured import Captured, compact, rung
-from remask.kernels.graphs import copied
+from remask.captured import Captured, compact, put, rung
+from remask.compute import left_of
+from remask.kernels.graphs import copied, mapped
 from remask.models.fused import Fused
 from tests.chains import chain_b
 from tests.laws.test_laws import DECODER_SPECS, PROMPTS, STORING
@@ -89,6 +90,22 @@ def test_a_session_serves_the_next_batch_and_what_was_handed_out_stays():
     assert all(torch.equal(step.canvas.tokens, tokens) and torch.equal(step.prediction.raw.confidence, sure) for step, tokens, sure in early)
 
 
+def test_a_run_that_another_has_replaced_says_so():
+    captured = Captured(network("llada"))
+    first = remask.denoise(captured, canvas(), reuse=remask.Dual(), window=remask.Blocks(6))
+    next(first)
+    list(remask.denoise(captured, canvas(((7, 7, 1), (2, 5, 5, 2, 6), (8,))), reuse=remask.Dual(), window=remask.Blocks(6)))
+    with pytest.raises(remask.RemaskError, match="another run of this shape"):
+        list(first)
+
+
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1"])
+def test_padding_anywhere_computes_the_same(reuse):
+    tokens = torch.tensor([[0, 0, 3, 1, 4, 19, 19, 19, 19, 19, 0, 0, 0], [0, 0, 1, 5, 9, 2, 19, 19, 19, 19, 19, 0, 0]])
+    first = remask.Canvas.from_prompts(tokens, mask_id=19, attention_mask=(torch.arange(13) >= 2).expand(2, -1) & (torch.arange(13) < torch.tensor([[10], [11]])))
+    same(*both(network("grouped"), first, body=Fused, reuse=remask.parse_reuse(reuse)))
+
+
 def test_sessions_are_bounded():
     captured = Captured(network("llada"), sessions=2)
     for new in (6, 12, 18):
@@ -118,6 +135,16 @@ def test_places_are_compacted_in_order_and_an_overflow_shows():
     place, more = compact(active, 4)
     assert place.tolist() == [[1, 3, 4, 4], [0, 0, 0, 0], [0, 1, 2, 3]]
     assert more.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_states_are_put_where_they_predict_and_a_row_without_any_keeps_its_own(shift):
+    active = torch.tensor([[0, 0, 1, 1, 0], [0, 0, 0, 0, 0]], dtype=torch.bool)
+    computed = active | left_of(active, shift)
+    place, _ = compact(computed, 4)
+    kept, fresh = torch.zeros(2, 5, 1), 10.0 + place[..., None]
+    found = put(kept, fresh, place, active, computed, shift)
+    assert found[..., 0].tolist() == [[0, 0, 12 - shift, 13 - shift, 0], [0, 0, 0, 0, 0]]
 
 
 def test_a_bucket_holds_what_it_is_chosen_for():
@@ -154,3 +181,40 @@ def test_memory_that_does_not_suffice_names_the_batch_that_would_fit(monkeypatch
         monkeypatch.setattr("remask.captured.Session.free", lambda session, free=free: free)
         with pytest.raises(remask.RemaskError, match=text):
             remask.decode(captured, [[3, 1]] * 4, **parts)
+
+
+class Replayed:
+    """A graph as the recorder sees one: recording changes nothing, and a replay writes into what recording returned."""
+
+    def __init__(self, function, session):
+        before = mapped(torch.clone, session.places)
+        self.function, self.result = function, function()
+        copied(session.places, before)
+
+    def replay(self):
+        copied(self.result, self.function())
+
+
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=100,gate=100"])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_recorded_passes_are_replayed_in_place_and_bounded(monkeypatch, family, reuse):
+    model = network(family)
+    captured = Captured(model, body=Fused(model), graphs=2)
+    recorder, recorded = captured.recorder, []
+    recorder.records = True
+    monkeypatch.setattr(recorder, "aside", lambda function: function())
+
+    def capture(function):
+        graph = Replayed(function, function.__self__)
+        recorded.append(graph)
+        return graph, graph.result
+
+    monkeypatch.setattr(recorder, "capture", capture)
+    parts = {"decoder": remask.LowConfidence(), "reuse": remask.parse_reuse(reuse), "window": remask.parse_window("whole" if "lock" in reuse else "blocks:6")}
+    for prompts in (((3, 1, 4), (1, 5, 9)), ((2, 7, 1), (8, 2, 8))):
+        same(list(remask.denoise(model, canvas(prompts), **parts)), list(remask.denoise(captured, canvas(prompts), **parts)))
+        assert 0 < len(recorder.graphs) <= 2
+    assert len(recorded) > len(recorder.graphs) or reuse != "surelock:eps=100,gate=100", "locks shrink the buckets, so that graphs are dropped"
+    captured.sessions.clear()
+    recorder.forget(next(iter(recorder.graphs))[0])
+    assert not recorder.graphs

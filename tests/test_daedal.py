@@ -12,6 +12,7 @@ from remask.canvas import PADDING
 from remask.daedal import insertion
 from remask.denoise import Plan, grown, start, step
 from remask.spec import parse_decoder, parse_reuse, parse_window
+from remask.trace.record import Trace, record, replay
 from tests.chains import PROMPTS_B, chain_b
 from tests.networks import network
 
@@ -89,6 +90,15 @@ def test_a_store_survives_growth(rule):
         torch.testing.assert_close(one.prediction.raw.logits[real], two.prediction.raw.logits[real], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("rule", ["dual", "surelock:eps=0.5,gate=90", "surelock:eps=0.5,gate=90,safe=false"])
+def test_a_row_that_grew_is_computed_whole(rule):
+    """Keys are rotated by their places, so that none of the old ones may serve, whatever the rule thinks of them."""
+    _, steps = run(RESTLESS, [[3, 1, 4], [5]], 5, "threshold:tau=0.3", rule, network("llada"))
+    grown = [(seen.active, seen.canvas.real, (seen.source == -1).any(1)) for seen in steps if seen.source is not None]
+    assert grown
+    assert all(torch.equal(active[rows], real[rows]) for active, real, rows in grown)
+
+
 def tensors(remembered):
     if isinstance(remembered, Tensor):
         return [remembered]
@@ -117,6 +127,15 @@ def test_what_parts_remember_of_a_position_moves_with_it(decoder):
                     assert torch.equal(new[row, place].nan_to_num(-1), old[row, then].nan_to_num(-1))
                     moved += place != then
     assert moved > 0
+
+
+@pytest.mark.parametrize("window", [RESTLESS, PROBING])
+def test_a_trace_follows_the_moves(window):
+    canvas, records = remask.Canvas.from_prompts(PROMPTS, max_new_tokens=12, mask_id=MASK), []
+    steps = remask.denoise(chain_b(), canvas, decoder=remask.Threshold(0.9), window=parse_window(window), seed=5)
+    *_, last = record(steps, records, canvas=canvas)
+    rows = [row[real].tolist() for row, real in zip(last.canvas.tokens, last.canvas.real, strict=True)]
+    assert list(replay(Trace.of(records)).values()) == rows
 
 
 def test_masks_are_put_behind_the_weakest_and_behind_the_end():

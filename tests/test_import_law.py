@@ -9,14 +9,9 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "remask"
-<<<<<<< HEAD
-RECORDS = {"canvas", "randomness", "prediction", "memory", "kernels", "citation"}
-PARTS = {"decoders", "windows", "daedal", "reuse", "shapers", "models"}
-=======
 FREE = {"errors", "citation"}
 RECORDS = {"canvas", "randomness", "prediction", "memory", "kernels"}
-PARTS = {"decoders", "windows", "reuse", "shapers", "models"}
->>>>>>> w-core
+PARTS = {"decoders", "windows", "daedal", "reuse", "shapers", "models"}
 BORDERS = {"text", "testing", "generate", "likelihood", "spec", "denoise", "compute", "schedules", "channel"}
 LAW: dict[str, set[str]] = {
     "errors": set(),
@@ -24,7 +19,6 @@ LAW: dict[str, set[str]] = {
     "canvas": set(),
     "randomness": set(),
     "memory": set(),
-    "citation": set(),
     "channel": set(),
     "kernels": {"randomness"},
     "prediction": {"kernels"},
@@ -37,17 +31,15 @@ LAW: dict[str, set[str]] = {
     "reuse": {*RECORDS, "schedules", "models.store"},
     "models": {*RECORDS, "schedules", "channel", "text.tokenizer"},
     "testing": {*RECORDS, "channel", "models.store", "models.shadow"},
-<<<<<<< HEAD
-    "compute": {*RECORDS, "models.store"},
-    "denoise": {*RECORDS, "schedules", "compute", "shapers", "windows", "decoders.base", "decoders.low_confidence", "reuse.base", "reuse.fresh", "models.shadow"},
-=======
     "compute": {*RECORDS, "models.base", "models.store", "models.shadow"},
-    "denoise": {*RECORDS, "models.shadow", "schedules", "compute", "shapers", "windows", "decoders.base", "decoders.low_confidence", "reuse.base", "reuse.fresh"},
->>>>>>> w-core
-    "spec": {*PARTS},
+    "combinations": {"decoders.base", "reuse.base"},
+    "denoise": {*RECORDS, "combinations", "models.shadow", "schedules", "compute", "shapers", "windows", "decoders.base", "decoders.low_confidence", "reuse.base", "reuse.fresh"},
+    "captured": {*RECORDS, *PARTS, "compute", "denoise"},
+    "spec": {*PARTS, "continuous"},
     "likelihood": {*RECORDS, "compute"},
     "generate": {*RECORDS, *PARTS, "denoise", "text"},
-    **{name: {*RECORDS, *PARTS, *BORDERS} for name in ("continuous", "search", "trace", "evaluation", "training")},
+    **{name: {*RECORDS, *PARTS, *BORDERS} for name in ("continuous", "search", "trace", "training")},
+    "evaluation": {*RECORDS, *PARTS, *BORDERS, "continuous"},
     "engine": {*RECORDS, *PARTS, *BORDERS, "trace"},
     "batch": {*RECORDS, *PARTS, *BORDERS, "engine"},
     "server": {*RECORDS, *PARTS, *BORDERS, "trace", "engine"},
@@ -57,13 +49,15 @@ LAW: dict[str, set[str]] = {
 SHARED = {
     "decoders": {"base", "scores", "select", "pace"},
     "reuse": {"base", "blocks"},
-    "models": {"base", "config", "weights", "store", "attention", "shadow"},
+    "models": {"base", "config", "weights", "store", "attention", "shadow", "bodies"},
 }
 """What the files of a package may import from it; other files there are siblings."""
 
 SIBLINGS = {
     ("reuse.fast_dllm", "reuse.fresh"): "a default: the rule inside the block",
     ("models.dsl", "models.mdlm"): "a DSL network is an MDLM that reads states as well",
+    **{(f"models.{by}", f"models.{family}"): "layers of the family, computed another way" for by in ("fused", "parallel") for family in ("llada", "dream")},
+    ("models.loading", "models.causal"): "the list of the families",
     ("models.loading", "models.dream"): "the list of the families",
     ("models.loading", "models.dsl"): "the list of the families",
     ("models.loading", "models.llada"): "the list of the families",

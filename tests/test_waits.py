@@ -36,8 +36,9 @@ def test_no_decoder_waits(monkeypatch, decoder):
     assert not waits(monkeypatch, network("llada"), body=Fused, decoder=decoder)
 
 
-def test_the_spaced_decoder_waits_and_so_cannot_be_captured(monkeypatch):
-    assert waits(monkeypatch, network("llada"), body=Fused, decoder="spaced:inner=(entropy_bound:gamma=2)")
+@pytest.mark.parametrize("parts", [{"decoder": "spaced:inner=(entropy_bound:gamma=2)"}, {"reuse": "surelock:every=2", "decoder": "low_confidence"}])
+def test_what_the_findings_name_waits_and_so_cannot_be_captured(monkeypatch, parts):
+    assert waits(monkeypatch, network("llada"), body=Fused, **parts)
 
 
 @pytest.mark.parametrize("family", ["llada", "dream"])

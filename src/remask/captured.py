@@ -58,7 +58,7 @@ class Captured:
 
     Tokens, forwards and positions are those of the model itself up to rounding (a bucket's matrix products have other sizes). The head runs only at
     positions that a part reads, and of logits nothing is kept unless the reuse rule compares posteriors, so `step.prediction` has scores but no logits.
-    The host waits once a pass, for six numbers. Rows that are done are still computed until all are: an engine should replace them.
+    The host waits once a pass, for six numbers. One run at a time of the same shape and plan. Rows that are done are still computed until all are: an engine should replace them.
 
     graphs: most graphs kept. sessions: most combinations of batch, length and plan kept, with their stores; the least recently used goes first.
     body: how the network computes; None takes its own forward.
@@ -116,7 +116,7 @@ class Session:
         _, self.padded, self.plan = key
         self.eos_ids, self.evaluations = owner.eos_ids, owner.evaluations
         self.places: State | None = None
-        self.bucket = Bucket(None, 0, first=True)
+        self.bucket, self.turn = Bucket(None, 0, first=True), 0
 
     def run(self, state: State) -> Iterator[Step]:
         """See Captured.passes."""
@@ -148,6 +148,8 @@ class Session:
         """One after the other; the next pass is under way when a step is handed out."""
         if bool(state.done.all()):
             return
+        self.turn += 1
+        turn = self.turn
         seen, late = self.first(state)
         while True:
             signals = Signals(*late.read())
@@ -160,12 +162,17 @@ class Session:
             yield seen
             if following is None:
                 return
+            if turn != self.turn:
+                raise RemaskError("another run of this shape and plan has begun on the same Captured model; finish one before the next, or make a second Captured(model)")
             seen, late = following
 
     def first(self, state: State) -> tuple[Step, Late]:
         """The pass that finds nothing kept: never recorded; its state is moved to where the recorded ones look for it."""
-        self.bucket = Bucket(None, state.canvas.shape[1], first=True)
-        after, seen = step(self, replace(state, kept=Fixed()), self.plan)  # pyright: ignore[reportArgumentType]
+        sight, length = look(state, self.plan), state.canvas.shape[1]
+        asked = asked_of(self.plan, state.canvas, sight.eligible, sight.active, first=True)
+        self.bucket = Bucket(None, length if self.plan.reuse.compares else rung(int(asked.sum(1).amax()), length), first=True)
+        store = None if self.places is None else self.places.kept.store
+        after, seen = step(self, replace(state, kept=Fixed(store=store)), self.plan)  # pyright: ignore[reportArgumentType]
         if self.places is None or form(self.places) != form(after):
             self.owner.recorder.forget(self.key)
             self.places = replace(mapped(torch.clone, replace(after, kept=None)), kept=after.kept)
@@ -218,12 +225,10 @@ class Session:
         """The belief at the positions that are asked about, the logits to compare with next time, and the rows with a NaN or without room."""
         plan, length = self.plan, hidden.shape[1]
         asked = asked_of(plan, state.canvas, eligible, active, first=self.bucket.first)
-        place, more = (
-            (torch.arange(length, device=asked.device).expand_as(asked), torch.zeros_like(asked[:, 0])) if self.bucket.asked >= length else compact(asked, self.bucket.asked)
-        )
+        place, more = compact(asked, self.bucket.asked) if self.bucket.asked < length else everywhere(asked)
         mask_id = None if plan.decoder.mask_candidates else self.owner.mask_id
         logits = self.body.head(Chosen(place).take(hidden))
-        flat, width = logits.flatten(0, 1), logits.shape[-1]
+        flat = logits.flatten(0, 1)
         before = state.kept.logits
         at = None if before is None else (place + torch.arange(len(place), device=place.device)[:, None] * length).flatten()
         uniform = plan.uniforms(state.seeds, state.step, length, PROPOSAL).gather(1, place).flatten() if plan.draws else None
@@ -247,9 +252,7 @@ class Session:
             return prediction, None, bad, more
         if before is None:
             return prediction, without(logits, mask_id), bad, more
-        old = Chosen(place).take(before)
-        index = place[..., None].expand(-1, -1, width)
-        return prediction, before.scatter_(1, index, torch.where(Chosen(place).take(active)[..., None], logits, old)), bad, more
+        return prediction, before.scatter_(1, place[..., None].expand_as(logits), logits), bad, more
 
     def summary(self, found: Tail, flat: Tensor, place: Tensor, asked: Tensor, source: Any) -> Summary:
         """The numbers at `place`, spread over the canvas."""
@@ -327,6 +330,11 @@ def compact(active: Tensor, size: int) -> tuple[Tensor, Tensor]:
     place = torch.zeros(active.shape[0], size + 1, dtype=torch.int64, device=active.device).scatter_(1, slot, position)[:, :size]
     last = torch.where(active, position, 0).amax(1, keepdim=True)
     return torch.where(torch.arange(size, device=active.device) < counts, place, last), counts[:, 0] > size
+
+
+def everywhere(active: Tensor) -> tuple[Tensor, Tensor]:
+    """The places of all positions, as `compact` gives them."""
+    return torch.arange(active.shape[1], device=active.device).expand_as(active), torch.zeros_like(active[:, 0])
 
 
 def put(kept: Tensor, fresh: Tensor, place: Tensor, active: Tensor, computed: Tensor, shift: int) -> Tensor:

@@ -56,10 +56,12 @@ class LiteralBlocks:
     """LLaDA's nested loop as published: each block of new positions is open for its steps, whether or not they fill it.
 
     block: (B, L) int64, counted from the first new position (new are the masks at the row's end); -1 before it, in the prompt.
-    steps: (B,) int64 of one block.  masks: (B,) int64, those the open block held when it was entered.  done: (B,) int64, steps made.
+    blocks: (B,) int64, how many there are.  steps: (B,) int64 of one block.  masks: (B,) int64, those the open block held when it was
+    entered.  done: (B,) int64, steps made.
     """
 
     block: Tensor
+    blocks: Tensor
     steps: Tensor
     masks: Tensor
     done: Tensor
@@ -71,7 +73,8 @@ class LiteralBlocks:
         place = torch.where(new, new.long().cumsum(1) - 1, -1)
         blocks = place.amax(1).div(length, rounding_mode="floor") + 1
         zero = torch.zeros_like(blocks)
-        return LiteralBlocks(place.div(length, rounding_mode="floor"), (zero + steps).div(blocks.clamp(min=1), rounding_mode="floor").clamp(min=1), zero, zero)
+        share = (zero + steps).div(blocks.clamp(min=1), rounding_mode="floor").clamp(min=1)
+        return LiteralBlocks(place.div(length, rounding_mode="floor"), blocks, share, zero, zero)
 
     def enter(self, canvas: Canvas) -> tuple[LiteralBlocks, Tensor, Tensor]:
         """The clock at this step, the open (B, L) positions, and how many to write, (B,).
@@ -83,8 +86,7 @@ class LiteralBlocks:
         own = (canvas.masked & (self.block == number[:, None])).sum(1)
         clock = replace(self, masks=torch.where(step == 0, own, self.masks))
         share = clock.masks.div(self.steps, rounding_mode="floor") + (step < clock.masks % self.steps)
-        over = number > self.block.amax(1)
-        return clock, self.block <= number[:, None], torch.where(over, 1, share)
+        return clock, self.block <= number[:, None], torch.where(number >= self.blocks, 1, share)
 
     def tick(self) -> LiteralBlocks:
         """One step later."""

@@ -19,7 +19,7 @@ from remask.cli import app, main
 from remask.cli.demo import DECODERS
 from remask.cli.train import load_recipe
 from remask.evaluation import tasks
-from remask.evaluation.frontier import SWEEPS
+from remask.evaluation.frontier import settings
 from remask.evaluation.harness import evaluate, read_records, summarise
 from remask.evaluation.intervals import wilson
 from remask.text.ending import before_end
@@ -336,6 +336,17 @@ def test_a_recipe_runs_continues_and_starts_anew_from_weights(tmp_path):
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
 
 
+def test_the_demo_shows_every_decoder_and_what_it_cost(checkpoint, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    done = remask_command("demo", "--model", str(checkpoint), "--words", "")
+    assert done.returncode == 0, done.stderr
+    rows = {row[0]: row[1:] for line in done.stdout.splitlines() if line.startswith("│") and len(row := [cell.strip() for cell in line.strip("│").split("│")]) == 6}
+    assert set(DECODERS) <= set(rows)
+    assert rows["low_confidence"][0] == "0 of 1"
+    assert rows["low_confidence"][4] == "1.0x"
+    assert done.stdout.count("written 81 of 81") == len(DECODERS)
+
+
 VERBS = {"generate": ["generate"], "models": ["models"], "eval": ["eval"], "train": ["train"], "bench decoders": ["bench", "decoders"]}
 
 
@@ -362,7 +373,7 @@ def test_every_option_has_a_help_text(monkeypatch):
 
 def test_every_decoder_runs_on_a_shipped_checkpoint(tmp_path):
     """One setting of every registered decoder, in one command; each finishes every sum, right or wrong."""
-    specs = [sweep[0] for sweep in SWEEPS.values()]
+    specs = [settings(name)[0] for name in remask.decoders()]
     options = [option for spec in specs for option in ("--decoder", spec)]
     done = remask_command("bench", "decoders", "addition", "-n", "2", "--batch", "2", "--dtype", "float32", "--out", str(tmp_path / "bench.json"), *options)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.dsl_markov import chain_b
-from remask.continuous import diffusion_bound, log_linear, random_order_bound
+from remask.continuous import cross_entropies, diffusion_bound, log_linear, random_order_bound
 
 
 def diffusion(last):
@@ -36,3 +36,12 @@ def test_a_bound_of_a_row_does_not_notice_its_neighbours():
     for bound in (lambda tokens, seed: diffusion_bound(model, tokens, grid=(0.0, 1.0, 4.0), seed=seed), lambda tokens, seed: random_order_bound(model, tokens, seed=seed)):
         together = bound(tokens, [7, 8, 9])
         assert torch.allclose(bound(tokens[1:2], 8), together[1:2])
+
+
+def test_the_curve_over_snr_meets_the_recorded_one():
+    """Chain B with the identity as codes; recorded at these SNRs."""
+    model = chain_b()
+    found = cross_entropies(model, model.sample(1500, 48), snrs=(0.05, 0.25, 1.0, 4.0))
+    error = found.std(0) / 1500**0.5
+    assert ((found.mean(0) - torch.tensor([1.165, 0.564, 0.203, 0.041])).abs() < 3 * error + 0.002).all()
+    assert float(error.max()) < 0.02

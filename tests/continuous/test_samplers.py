@@ -55,3 +55,10 @@ def test_a_lower_temperature_sharpens_every_sampler(name):
     )
     assert sharp < plain - 0.01
     assert sharp < entropy(chain_b(), 24)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_token_that_a_shaper_forbids_is_never_written(name):
+    rows = torch.stack(parse_sampler(f"{name}:8,mu=0").decode(chain_b(), empty(40), shapers=(remask.Suppress((3,)),), seed=1).tokens)
+    assert not (rows == 3).any()
+    assert (torch.stack(parse_sampler(f"{name}:8,mu=0").decode(chain_b(), empty(40), seed=1).tokens) == 3).any()

@@ -5,6 +5,7 @@ import torch
 
 import remask
 from remask import RemaskError
+from remask.memory import resized
 from remask.schedules import LiteralBlocks
 from tests.chains import chain_b
 
@@ -32,6 +33,13 @@ def test_new_positions_are_the_masks_at_the_end_and_each_row_has_its_own_blocks(
     clock, open_, count = clock.enter(canvas)
     assert (open_ & canvas.masked).tolist() == [[False, True, False, True, True, False, False], [False, True, True, False, False, False, False]]
     assert count.tolist() == [1, 1]
+
+
+def test_a_row_whose_masks_are_all_inside_writes_one_a_step_whatever_padding_it_got():
+    canvas = remask.Canvas.from_prompts([[0, MASK, 1, MASK, 2], [5, MASK, MASK, MASK, MASK, MASK, MASK]], mask_id=MASK)
+    clock = resized(LiteralBlocks.start(canvas, 4, 2), 9)
+    assert clock.blocks.tolist() == [0, 3]
+    assert clock.enter(remask.Canvas.from_prompts([[0, MASK, 1, MASK, 2], [5, *[MASK] * 6], [7] * 9], mask_id=MASK).rows(slice(0, 2)))[2].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("options", [{"literal_blocks": 4}, {"literal_blocks": 0, "steps": 4}])

@@ -1,7 +1,10 @@
 """A row does not notice its neighbours, padding, order of arrival or the size of the batch."""
 
+from dataclasses import replace
+
 import pytest
 
+import remask
 from remask.engine import Engine
 from tests.chains import chain_b
 from tests.engine.mixes import alone, arrive, mix, told
@@ -24,4 +27,13 @@ def test_any_mix_of_requests_on_a_network_is_written_as_one_by_one(family, seed)
     requests = mix(seed, 12, 18, 19)
     engine = Engine(model, max_rows=(2, 3, 5, 12)[seed], forward_cost=(0, 8, 64, 10_000)[seed])
     for request, ticket in zip(requests, arrive(engine, requests, seed), strict=True):
+        assert told(ticket.result(0)) == alone(model, request)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_of_few_plans_change_places_with_what_is_stored_for_them(seed):
+    model = network("llada")
+    rules = [remask.parse_reuse(text) for text in ("surelock:eps=0.1", "dual", "delayed:refresh=3")]
+    requests = [replace(request, reuse=rules[number % 3], decoder=remask.Threshold(0.3), shapers=()) for number, request in enumerate(mix(seed + 50, 12, 18, 19))]
+    for request, ticket in zip(requests, arrive(Engine(model, max_rows=6, forward_cost=10_000), requests, seed), strict=True):
         assert told(ticket.result(0)) == alone(model, request)

@@ -9,7 +9,7 @@ import pytest
 
 import remask
 from remask.denoise import Plan
-from remask.engine.room import Sizes, remembered
+from remask.engine.room import Sizes, probed
 from remask.models.guidance import Guided
 from tests.chains import chain_b
 from tests.networks import network
@@ -20,10 +20,10 @@ from remask.engine import Engine, Request
 from remask.training.run import build
 torch.set_num_threads(1)
 status = lambda name: 1024 * int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
-config = dict(architectures=["LLaDAModelLM"], d_model=32, n_layers=1, n_heads=2, mlp_hidden_size=32, vocab_size=30000, max_sequence_length=64,
-              rope=True, rope_theta=10000.0, rms_norm_eps=1e-5, mask_token_id=29999, eos_token_id=29998)
+config = dict(architectures=["LLaDAModelLM"], d_model=32, n_layers=1, n_heads=2, mlp_hidden_size=32, vocab_size=20000, max_sequence_length=64,
+              rope=True, rope_theta=10000.0, rms_norm_eps=1e-5, mask_token_id=19999, eos_token_id=19998)
 model = build(config, torch.device("cpu")).eval().requires_grad_(False)
-cases = [("low_confidence", "surelock", ()), ("klass", "fresh", ()), ("p2:steps=9", "fresh", (remask.Temperature(1.0), remask.TopP(0.9)))]
+cases = [("wino", "surelock", ()), ("klass", "fresh", ()), ("p2:steps=9", "fresh", (remask.Temperature(1.0), remask.TopP(0.9)))]
 for decoder, reuse, shapers in cases * 2:  # the first round is for what the allocator keeps
     engine = Engine(model, memory=10**12)
     for seed in range(4):
@@ -52,7 +52,10 @@ def test_sizes_are_those_of_the_network():
     assert Sizes.of(chain_b()).store == 0
 
 
-def test_what_parts_remember_is_counted():
-    plain, klass = (remembered(network("llada"), Plan(remask.parse_decoder(name))) for name in ("threshold", "klass"))
-    assert plain == 0
-    assert klass == pytest.approx(4 * 20 + 8)
+def test_what_parts_remember_and_shadows_are_counted():
+    model = network("llada")
+    plain, klass, wino = (probed(model, Plan(remask.parse_decoder(name))) for name in ("threshold", "klass", "wino"))
+    assert plain == (0, False)
+    assert klass == (pytest.approx(4 * 20 + 8), False)
+    assert wino == (0, True)
+    assert Sizes.of(model).row(Plan(), *wino) > Sizes.of(model).row(Plan(), *plain)

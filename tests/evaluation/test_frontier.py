@@ -12,7 +12,7 @@ import pytest
 import remask
 from remask import RemaskError, parse_decoder
 from remask.evaluation.against import at_equal_forwards
-from remask.evaluation.frontier import SWEEPS, Point, area, at_loss, chosen, file_name
+from remask.evaluation.frontier import SWEEPS, Point, area, at_loss, chosen, file_name, settings
 from remask.evaluation.frontier_page import page
 from remask.evaluation.frontier_plot import picture
 from remask.evaluation.intervals import paired_difference
@@ -46,11 +46,11 @@ def test_a_paired_interval_is_narrow_where_the_items_agree():
 
 
 def test_every_setting_of_every_sweep_parses_and_has_a_file_of_its_own():
-    specs = [spec for sweep in SWEEPS.values() for spec in sweep]
+    assert set(SWEEPS) <= set(remask.decoders())
+    specs = [spec for name in remask.decoders() for spec in settings(name)]
     for spec in specs:
         parse_decoder(spec)
     assert len({file_name(spec) for spec in specs}) == len(specs)
-    assert set(SWEEPS) == set(remask.decoders()), "every decoder has its sweep"
 
 
 def records(right, forwards):
@@ -115,4 +115,8 @@ def test_a_run_is_continued_and_computes_nothing_twice(checkpoint, tmp_path):
     points = [json.loads(line) for line in (tmp_path / "f" / "frontier.jsonl").read_text().splitlines()]
     assert points[0]["spec"] == "low_confidence"
     assert all(point["task"] == "sudoku4" and point["items"] == 4 for point in points)
+    lines = points[0]["example"].splitlines()
+    assert [int(line.partition(":")[0]) for line in lines] == [1, 3, 5, 7, 10, 12, 14, 16], "one token per forward, 16 cells, 8 lines"
+    assert lines[0].count("_") == 15
+    assert "_" not in lines[-1]
     assert "within 1 point of one token per forward" in first.stdout

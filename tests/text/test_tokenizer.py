@@ -3,13 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from remask import RemaskError
 from remask.text.chat import find_template, render_chat
-from remask.text.ending import before_end
+from remask.text.ending import before_end, end_ids
 from remask.text.tokenizer import Tokenizer
 from remask.training.vocabulary import characters, train_bpe, write_tokenizer
 
@@ -101,3 +102,8 @@ def test_text_ends_before_the_first_end_of_text():
     assert before_end([5, 6, 2, 7, 2], (2, 9)) == [5, 6]
     assert before_end([5, 9, 2], (2, 9)) == [5]
     assert before_end([5, 6], (2,)) == [5, 6]
+
+
+def test_the_end_of_a_turn_ends_a_text_too_where_the_tokenizer_has_one():
+    for known, expected in (({}, (10,)), ({"<|eot_id|>": 7, "<|im_end|>": 10}, (10, 7))):
+        assert end_ids(SimpleNamespace(eos_ids=(10,), tokenizer=SimpleNamespace(id_of=known.get))) == expected

@@ -80,18 +80,16 @@ def file_name(name: str) -> str:
 
 
 def samples_table(found: list[dict[str, Any]]) -> Any:
-    """A source of rows a line."""
+    """A source of rows a line, in 80 columns; the file has the other n-grams and intervals."""
+    from rich import box
     from rich.table import Column, Table
 
-    shown = Table(Column("rows of", no_wrap=True), "forwards", "judge, nats a token", "entropy", "distinct 1 / 2 / 3", "repetition", "pseudo-MAUVE (seeds)")
+    heads = ("passes", "judge, nats (95 %)", "entropy", "distinct-2", "repeated", "p-MAUVE")
+    shown = Table(Column("rows of", overflow="fold"), *(Column(head, no_wrap=True) for head in heads), box=box.SIMPLE, padding=(0, 1, 0, 0), caption="p-MAUVE: pseudo-MAUVE")
     for line in found:
         mean, low, high = line["nll"]
-        score, least, most = line["pseudo_mauve"]
-        shares = " / ".join(f"{line[f'distinct_{n}'][0]:.3f}" for n in (1, 2, 3))
-        shown.add_row(
-            line["name"], f"{line['forwards'][0]:.1f}", f"{mean:.3f} ({low:.3f}-{high:.3f})", f"{line['entropy'][0]:.3f}", shares, f"{line['repetition'][0]:.3f}",
-            f"{score:.3f} ({least:.3f}-{most:.3f})",
-        )  # fmt: skip
+        plain = (f"{line[name][0]:.3f}" for name in ("entropy", "distinct_2", "repetition", "pseudo_mauve"))
+        shown.add_row(line["name"], f"{line['forwards'][0]:.1f}", f"{mean:.3f} ({low:.3f}-{high:.3f})", *plain)
     return shown
 
 

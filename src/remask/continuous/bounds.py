@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -25,13 +27,27 @@ def diffusion_bound(model: StateDenoiser, tokens: Tensor, *, grid: tuple[float, 
     codes = model.codes.double()
     errors, last = list[Tensor](), torch.zeros(tokens.shape[0], dtype=torch.float64, device=tokens.device)
     for number, snr in enumerate(grid):
-        noise = keyed_normals(keyed_uniforms, seeds, number, torch.Size((*tokens.shape, codes.shape[1])))
-        z = localise(codes, tokens, torch.full(tokens.shape, snr, dtype=torch.float64, device=tokens.device), noise)
-        log_probs = torch.log_softmax(model.read(z).double(), dim=-1)
+        log_probs = _seen_at(model, tokens, snr, seeds, number)
         errors.append((codes[tokens] - log_probs.exp() @ codes).square().sum((1, 2)))
         last = -log_probs.gather(-1, tokens[..., None])[..., 0].sum(1)
     times = torch.tensor(grid, dtype=torch.float64, device=tokens.device)
     return torch.trapezoid(torch.stack(errors, 1), times, dim=1) / 2 + last
+
+
+@torch.inference_mode()
+def cross_entropies(model: StateDenoiser, tokens: Tensor, *, snrs: Sequence[float], seed: int | list[int] = 0) -> Tensor:
+    """(B, len(snrs)) float64 mean nats a token where all positions have one SNR: the curve that a sampler's grid should follow, dense where it falls."""
+    seeds = torch.tensor(row_seeds(seed, tokens.shape[0]), device=tokens.device)
+    costs = [-_seen_at(model, tokens, snr, seeds, number).gather(-1, tokens[..., None])[..., 0].mean(1) for number, snr in enumerate(snrs)]
+    return torch.stack(costs, 1)
+
+
+def _seen_at(model: StateDenoiser, tokens: Tensor, snr: float, seeds: Tensor, number: int) -> Tensor:
+    """(B, L, V) float64 log-probabilities from rows seen at one SNR, through the noise of a numbered draw."""
+    codes = model.codes.double()
+    noise = keyed_normals(keyed_uniforms, seeds, number, torch.Size((*tokens.shape, codes.shape[1])))
+    z = localise(codes, tokens, torch.full(tokens.shape, snr, dtype=torch.float64, device=tokens.device), noise)
+    return torch.log_softmax(model.read(z).double(), dim=-1)
 
 
 @torch.inference_mode()

@@ -37,7 +37,7 @@ def decode_sde(
     """
     seeds = torch.tensor(row_seeds(seed, canvas.shape[0]), device=canvas.tokens.device)
     z = walk(model, canvas, grid, g, seeds, uniforms, shapers)
-    return decoded(model, canvas, model.read(z, canvas.real).argmax(-1), len(grid))
+    return decoded(model, canvas, belief(model.read(z, canvas.real), shapers).argmax(-1), len(grid))
 
 
 def walk(model: StateDenoiser, canvas: Canvas, grid: tuple[float, ...], g: float, seeds: Tensor, uniforms: Uniforms, shapers: Sequence[Shaper] = ()) -> Tensor:

@@ -50,7 +50,7 @@ class LowConfidence(Decoder):
     def step(self, view: View, state: Any) -> tuple[Edit, Any]:
         score = confidence(view.prediction.raw, self.score)
         if self.last:
-            score = score.masked_fill(torch.isin(view.prediction.candidates, torch.tensor(self.last, device=score.device)), 0.0)
+            score = score.masked_fill(torch.stack([view.prediction.candidates == token for token in self.last]).any(0), 0.0)
         if isinstance(state, LiteralBlocks):
             clock, open_, count = state.enter(view.canvas)
             return Edit(top(score, view.eligible & open_, count), view.prediction.candidates), clock.tick()

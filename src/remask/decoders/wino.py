@@ -51,7 +51,7 @@ class WINO(Decoder):
         confidence = view.prediction.raw.confidence
         falling, order = ranked(confidence, view.eligible)
         rank = torch.arange(falling.shape[1], device=falling.device)
-        cap = (view.eligible.sum(1) * self.share).long().clamp(self.least, self.most)[:, None]
+        cap = (view.eligible.sum(1).double() * self.share).long().clamp(self.least, self.most)[:, None]
         write = unranked((rank == 0) | ((falling > self.tau) & (rank < cap)), order, view.eligible)
         again = torch.zeros_like(write)
         if (left_out := view.prediction.left_out) is not None:

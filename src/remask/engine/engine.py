@@ -14,7 +14,7 @@ from remask.denoise import Plan
 from remask.engine.cohort import Cohort, advance
 from remask.engine.packing import packs
 from remask.engine.request import QueueFull, Request, Ticket
-from remask.engine.room import Sizes, free_bytes, remembered
+from remask.engine.room import Sizes, free_bytes, probed
 from remask.engine.row import Row, stop_rows, tell
 from remask.errors import RemaskError
 from remask.windows import room
@@ -144,7 +144,7 @@ class Engine:
             if known == plan:
                 return size
         with torch.inference_mode():
-            size = self.sizes.row(plan, remembered(self.model, plan))
+            size = self.sizes.row(plan, *probed(self.model, plan))
         self._plans.append((plan, size))
         return size
 

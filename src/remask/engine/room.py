@@ -33,24 +33,24 @@ class Sizes:
         hidden, store = model.forward(canvas, Chosen(), None)
         return Sizes(memory.nbytes(model.head(hidden)) / PROBE, store.nbytes / PROBE, memory.nbytes(hidden) / PROBE)
 
-    def row(self, plan: Plan, remembered: float) -> float:
-        """Bytes a position of a row with these parts, which remember that much of their own.
+    def row(self, plan: Plan, remembered: float, shadows: bool) -> float:
+        """Bytes a position of a row with these parts, which remember that much of their own, and may ask for as many shadows as positions.
 
         What is kept counts twice, since it is copied when rows join or leave, and what parts remember once more, for their own sums. A step
         works on at most four copies of the logits, shapers on six more (a sort with its order, probabilities and sums), a draw on four
         (float64), and a layer on 24 hidden states. docs/findings/engine.md compares this with what is used.
         """
         work = 4 + 6 * bool(plan.shapers) + 4 * plan.draws
-        return (2 + work) * self.logits + 2 * self.store * plan.reuse.stores + 3 * remembered + 24 * self.hidden
+        return (2 + work) * self.logits + 2 * self.store * plan.reuse.stores + 3 * remembered + 24 * self.hidden + shadows * (4 * self.logits + 24 * self.hidden)
 
 
-def remembered(model: Model, plan: Plan) -> float:
-    """Bytes a position that the parts of a plan remember after a step, measured on a tiny canvas; a part that fails there raises."""
+def probed(model: Model, plan: Plan) -> tuple[float, bool]:
+    """Bytes a position that the parts of a plan remember after a step, and whether it asks for shadows, on a tiny canvas; a part that fails there raises."""
     canvas = Canvas.from_prompts([[]], max_new_tokens=PROBE, mask_id=model.mask_id, device=getattr(model, "device", None))
     state, _ = step(model, start(canvas, plan, canvas.tokens.new_zeros(1)), plan)
     kept = (state.decoder, state.window, state.reuse)
     memory.check(kept, 1, PROBE)
-    return memory.nbytes(kept) / PROBE
+    return memory.nbytes(kept) / PROBE, plan.decoder.shadows(canvas, canvas.real, state.decoder) is not None
 
 
 def free_bytes(model: Any) -> int | None:

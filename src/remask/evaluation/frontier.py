@@ -12,6 +12,7 @@ from typing import Any
 from remask.decoders.joint_threshold import PRESETS
 from remask.errors import RemaskError
 from remask.evaluation.against import at_equal_forwards
+from remask.evaluation.example import example
 from remask.evaluation.harness import environment, evaluate, summarise
 from remask.evaluation.intervals import paired_difference
 from remask.evaluation.tasks.base import Item
@@ -64,7 +65,7 @@ Records = Sequence[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Point:
-    """One setting on the reported split, its example the text of the first item. Differences are of accuracy, with 95 % paired bootstrap intervals.
+    """One setting on the reported split, its example the first item while it is written. Differences are of accuracy, with 95 % paired bootstrap intervals.
 
     lost: against one token per forward.  gained: against the static threshold's frontier at equal forwards, None outside it.
     kept: the accuracy on the split that settings are chosen on, less that of one token per forward.
@@ -137,19 +138,20 @@ def frontier(
         frozen += [(name, spec, summaries[spec]["accuracy"] - base) for spec in kept if (name, spec) != frozen[0][:2]]
     records = {spec: run(spec, "test", test) for _, spec, _ in frozen}
     static = [records[spec] for name, spec, _ in frozen if name == "threshold"]
-    points = [point_of(name, spec, kept, records[spec], records[REFERENCE], static, model) for name, spec, kept in frozen]
-    more = {**(about or {}), "items": len(test), "environment": environment(model)}
+    examples = {spec: example(model, test[0], folder / "test" / (file_name(spec) + ".txt"), max_new_tokens=max_new_tokens, seed=seed, **make(spec)) for spec in records}
+    points = [point_of(name, spec, kept, records[spec], records[REFERENCE], static, examples[spec], model) for name, spec, kept in frozen]
+    more = {**(about or {}), "items": len(test), "batch": batch, "max_new_tokens": max_new_tokens, "environment": environment(model)}
     lines = [json.dumps({**asdict(point), **more}, ensure_ascii=False) for point in points]
     (folder / "frontier.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return points
 
 
-def point_of(name: str, spec: str, kept: float, records: Records, reference: Records, static: Sequence[Records], model: Any) -> Point:
+def point_of(name: str, spec: str, kept: float, records: Records, reference: Records, static: Sequence[Records], shown: str, model: Any) -> Point:
     """A frozen setting's results beside the reference's and the static threshold's."""
     s = summarise(records, model)
     lost = paired_difference([record["right"] for record in records], [record["right"] for record in reference])
     gained = None if name == "threshold" else at_equal_forwards(records, static)
-    return Point(name, spec, s["accuracy"], tuple(s["interval"]), s["forwards_per_row"], s["tokens_per_forward"], records[0]["text"], lost, gained, kept)
+    return Point(name, spec, s["accuracy"], tuple(s["interval"]), s["forwards_per_row"], s["tokens_per_forward"], shown, lost, gained, kept)
 
 
 def at_loss(points: Sequence[Point], loss: float = LOSS) -> dict[str, Point | None]:

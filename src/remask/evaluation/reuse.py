@@ -15,26 +15,46 @@ REFERENCE = "fresh"
 
 
 def compare(
-    model: Any, items: Sequence[Item], rules: Mapping[str, Mapping[str, Any]], *, max_new_tokens: int, batch: int = 16, seed: int = 0, report: Callable[[int], None] | None = None
+    model: Any,
+    items: Sequence[Item],
+    rules: Mapping[str, Mapping[str, Any]],
+    *,
+    max_new_tokens: int,
+    batch: int = 16,
+    seed: int = 0,
+    report: Callable[[int], None] | None = None,
+    against: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """A summary per rule (its parts as keyword arguments; `fresh` among them), alternating after every batch, each batch's order turned by one."""
+    """A summary per rule (its parts as keyword arguments; `fresh` among them), alternating after every batch, each batch's order turned by one.
+
+    against: rule -> another one that it is compared with as well (a rule inside a cache with the cache alone), under "against".
+    """
     shape = Shape.of(model.config)
     made: dict[str, list[tuple[Completion, bool, int]]] = {name: [] for name in rules}
     seconds = dict.fromkeys(rules, 0.0)
     names = list(rules)
     for start in range(0, len(items), batch):
         chosen = items[start : start + batch]
-        lengths = [len(model.tokenizer.encode(item.prompt)) + max_new_tokens for item in chosen]
+        lengths = [len(model.tokenizer.encode(item.prompt)) + max_new_tokens + len(model.tokenizer.continuation(item.after)) for item in chosen]
         turn = start // batch % len(names)
         for name in names[turn:] + names[:turn]:
-            completions = generate(model, [item.prompt for item in chosen], max_new_tokens=max_new_tokens, seed=[seed + start + i for i in range(len(chosen))], **rules[name])
+            prompts, after = [item.prompt for item in chosen], [item.after for item in chosen]
+            seeds = [seed + start + i for i in range(len(chosen))]
+            completions = generate(model, prompts, max_new_tokens=max_new_tokens, seed=seeds, after=after if any(after) else (), **rules[name])
             made[name] += [(done, item.check(done.text), length) for done, item, length in zip(completions, chosen, lengths, strict=True)]
             seconds[name] += completions[0].stats.seconds
             if report is not None:
                 report(sum(map(len, made.values())))
     where = environment(model)
+    others = {name: {"against": {"rule": other, **summary(made[name], made[other], shape)}} for name, other in (against or {}).items()}
     return {
-        name: {**summary(found, made[REFERENCE], shape), "seconds": seconds[name], "seconds_ratio": seconds[name] / seconds[REFERENCE], "environment": where}
+        name: {
+            **others.get(name, {}),
+            **summary(found, made[REFERENCE], shape),
+            "seconds": seconds[name],
+            "seconds_ratio": seconds[name] / seconds[REFERENCE],
+            "environment": where,
+        }
         for name, found in made.items()
     }
 

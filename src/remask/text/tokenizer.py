@@ -38,8 +38,11 @@ class Tokenizer:
 
     def continuation(self, text: str) -> list[int]:
         """Ids of a text that stands behind another one: without the space that some tokenizers put before a text."""
-        before, both = self.encode("."), self.encode("." + text)
-        return both[len(before) :] if both[: len(before)] == before else self.encode(text)
+        for stand in (".", "a"):  # one of them does not merge with what follows
+            before, both = self.encode(stand), self.encode(stand + text)
+            if both[: len(before)] == before:
+                return both[len(before) :]
+        return self.encode(text)
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """The text of the ids; ids without a token (vocabulary padding) vanish."""

@@ -116,6 +116,9 @@ def test_what_real_text_says_of_a_network_is_complete():
     assert [line["share"] for line in plain["revision"]] == [0.05, 0.1, 0.2, 0.3, 0.5]
     assert all(0 <= line[name][0] <= 1 for line in states["revision"] for name in ("fixed", "kept"))
     assert {"random_order_bound", "diffusion_bound"} <= set(states)
+    curve = list(states["cross_entropy_over_snr"].values())
+    assert len(curve) == 14
+    assert curve[-1] != curve[0]
     assert "random_order_bound" not in plain
     assert bounds(network(DSL), tokens, batch=3, points=4)["random_order_bound"] == states["random_order_bound"]
 
@@ -151,7 +154,7 @@ def test_eval_text_prints_and_writes_every_source_and_continues(folders, tmp_pat
     assert [line["name"] for line in lines] == ["real text", "the judge's own", "remdm:steps=3", "sde:forwards=3", "network"]
     assert [line["forwards"][0] for line in lines[:-1]] == [0, 16, pytest.approx(3, abs=1), 3]
     assert all(line["rows"] == 20 for line in lines)
-    assert "the judge's own" in done.stdout
+    assert "p-MAUVE" in done.stdout
     rows = (tmp_path / "found" / "sde_forwards=3.jsonl").read_text()
     (tmp_path / "found" / "sde_forwards=3.jsonl").write_text("".join(rows.splitlines(keepends=True)[:7]))
     again = remask_command(*command)

@@ -30,6 +30,9 @@ def test_repetition_looks_back_as_far_as_its_window():
     torch.testing.assert_close(repetition(ROWS, 1), torch.tensor([1, 0, 0, 2 / 3], dtype=torch.float64))
     torch.testing.assert_close(repetition(ROWS, 2), torch.tensor([1, 0, 2 / 3, 2 / 3], dtype=torch.float64))
     torch.testing.assert_close(repetition(ROWS), repetition(ROWS, 3))
+    rows = torch.randint(9, (6, 30), generator=torch.Generator().manual_seed(0))
+    counted = [sum(row[place] in row[max(0, place - 4) : place] for place in range(1, 30)) / 29 for row in rows.tolist()]
+    assert repetition(rows, 4).tolist() == pytest.approx(counted)
 
 
 def test_calibration_error_is_the_gap_of_each_bin():
@@ -37,6 +40,8 @@ def test_calibration_error_is_the_gap_of_each_bin():
     right = torch.tensor([1] * 9 + [0] + [1] * 3 + [0] * 7)
     assert calibration_error(confidence, right, bins=2) == pytest.approx((0.0 + 0.3) / 2)
     assert calibration_error(confidence, right, bins=1) == pytest.approx(abs(12 / 20 - 0.75))
+    opposite = torch.tensor([1] * 8 + [0] * 2 + [1] * 7 + [0] * 3)
+    assert calibration_error(confidence, opposite, bins=2) == pytest.approx(0.1), "too sure in one bin and not enough in the other"
     with pytest.raises(RemaskError, match="at least 15"):
         calibration_error(confidence[:3], right[:3])
 
@@ -110,3 +115,12 @@ def test_values_at_the_target_entropy_are_interpolated_and_their_interval_covers
 def test_outside_the_sweep_the_nearest_setting_stands_for_itself():
     side = Sampled(torch.tensor([4.0, 4.0, 4.0]), torch.tensor([1.0, 2.0, 3.0]))
     assert at_entropy(side, side, 9.0)[0] == pytest.approx(2)
+
+
+def test_the_interval_counts_the_uncertainty_of_the_entropies():
+    """Values without noise, entropies with it: where the target lies between them is not known exactly."""
+    generator = torch.Generator().manual_seed(0)
+    low, high = (mean + torch.randn(100, generator=generator, dtype=torch.float64) for mean in (4.0, 6.0))
+    mean, below, above = at_entropy(Sampled(low, torch.zeros(100)), Sampled(high, torch.full((100,), 10.0)), 5.0)
+    assert 4 < below < mean < above < 6
+    assert 0.5 < above - below < 2

@@ -18,6 +18,7 @@ from typing import Any
 from remask.errors import RemaskError
 from remask.evaluation.tasks.base import Item, check_choice, check_request, split_of
 from remask.evaluation.tasks.wordmath_phrases import HELD_OUT, ITEM_SETS, NAMES, PHRASES, QUESTIONS
+from remask.evaluation.tasks.wordmath_reading import unread
 
 LARGEST = 999
 MOST_OPERATIONS = 10
@@ -154,7 +155,7 @@ def _settle(rng: random.Random, quantity: Quantity, quantities: list[Quantity]) 
 
 
 def write(problem: Problem, rng: random.Random, phrases: dict[str, tuple[str, ...]] = PHRASES) -> Item:
-    """Names, a noun and a phrasing for each statement; statements shuffled, the question last."""
+    """Names, a noun and a phrasing for each statement; statements shuffled, so that reading on does not solve it, the question last."""
     names: list[str] = rng.sample(NAMES, len(problem.quantities))
     noun = rng.choice(rng.choice(ITEM_SETS))
     statements = [_state(quantity, names, index, noun, rng.choice(phrases[quantity.kind])) for index, quantity in enumerate(problem.quantities)]
@@ -162,6 +163,7 @@ def write(problem: Problem, rng: random.Random, phrases: dict[str, tuple[str, ..
     question = rng.choice(QUESTIONS).format(a=names[0], i=noun)
     result = problem.quantities[0].value
     operations = sum(quantity.kind != "constant" for quantity in problem.quantities[: problem.needed])
+    statements = unread(statements, result)
     return Item(" ".join([*statements, question]), solution(problem, names), str(operations), partial(answers, str(result)))
 
 
