@@ -64,6 +64,10 @@ def test_a_bad_body_is_refused_in_openai_s_shape_and_names_the_field(server, cas
     assert answer["error"]["message"]
 
 
+def test_a_fraction_may_have_many_digits(server):
+    assert post(server, "/v1/completions", {"prompt": "a", "max_tokens": 1, "decoder": "threshold:tau=0.123456789"})[0] == 200
+
+
 def test_chats_without_sense_are_refused(server):
     message = {"role": "user", "content": "a"}
     for body in ({"messages": []}, {"messages": [{"role": "user"}]}, {"messages": [{**message, "content": None}]}, {"messages": [message], "tools": [{}]}):

@@ -69,7 +69,7 @@ def asked(body: CompletionBody | ChatBody, model: Any, *, longest: int, deadline
 
 def part(text: str, parse: Callable[[str], Any], name: str) -> Any:
     """A part from its spec string."""
-    if re.search(rf"\d{{{MOST_DIGITS + 1},}}", text):
+    if re.search(rf"(?<![.\d])\d{{{MOST_DIGITS + 1},}}", text):
         raise Refused(f"{name} holds a number of more than {MOST_DIGITS} digits; use a smaller one", param=name)
     try:
         return parse(text)
