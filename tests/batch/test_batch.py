@@ -149,10 +149,12 @@ def test_results_of_other_lines_or_settings_are_refused(checkpoint, tmp_path):
     model, out = remask.load(checkpoint), tmp_path / "out.jsonl"
     source = write(tmp_path / "in.jsonl", many(3))
     complete(source, out, model)
-    with pytest.raises(RemaskError, match="other lines or settings"):
+    with pytest.raises(RemaskError, match="other lines, settings"):
         complete(source, out, model, Settings(max_new_tokens=5))
-    with pytest.raises(RemaskError, match="other lines or settings"):
+    with pytest.raises(RemaskError, match="other lines, settings"):
         complete(write(tmp_path / "other.jsonl", many(3, seed=1)), out, model)
+    with pytest.raises(RemaskError, match="another network"):
+        run(source, out, SETTINGS, iter, network="other")
     out.write_text("{}\n")
     with pytest.raises(RemaskError, match="no file of results"):
         complete(source, out, model)

@@ -45,7 +45,7 @@ def run(
         work = partial(through, Engine(open_model(model, device, dtype), max_rows=rows, queue=rows), settings=settings)
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True) as progress:
         bar = progress.add_task(source.name)
-        failed = complete(source, out, settings, work, lambda done, total: progress.update(bar, completed=done, total=total))
+        failed = complete(source, out, settings, work, network=f"{model} {dtype}", report=lambda done, total: progress.update(bar, completed=done, total=total))
     if failed:
         typer.echo(f"{failed} lines failed; their `error` in {out} says why", err=True)
         raise typer.Exit(1)
