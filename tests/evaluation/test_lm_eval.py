@@ -122,6 +122,6 @@ def test_a_request_does_not_notice_its_neighbours(checkpoint):
     assert together == alone
 
 
-def test_an_unknown_task_is_named(demo):
+def test_an_unknown_task_is_named(demo, folder):
     with pytest.raises(RemaskError, match="no_such_task"):
-        run_task(demo, "no_such_task", settings=Settings())
+        run_task(demo, "no_such_task", settings=Settings(), folder=folder)

@@ -52,7 +52,7 @@ def run(
     trace: Trace = None,
     harness: Annotated[bool, typer.Option("--harness", help="The task is one of lm-evaluation-harness (extra `harness`).")] = False,
     limit: Annotated[int | None, typer.Option(help="With --harness: only so many items.")] = None,
-    task_files: Annotated[Path | None, typer.Option("--tasks", help="With --harness: a folder of task files of your own.")] = None,
+    task_files: Annotated[Path | None, typer.Option("--tasks", help="With --harness: the folder of the task's file, if it is one of your own.")] = None,
     samples: Annotated[int, typer.Option(help="With --harness: of the Monte-Carlo likelihood bound.")] = 128,
 ) -> None:
     """Accuracy of a decoder on a task, with its interval and its costs, as JSON.

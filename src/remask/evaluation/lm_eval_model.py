@@ -131,10 +131,10 @@ def before_any(text: str, stops: Sequence[str] | str | None) -> str:
 
 
 def run_task(model: Any, task: str, *, settings: Settings, limit: int | None = None, folder: Path | None = None) -> dict[str, Any]:
-    """The harness's scores of a task and what they cost. folder: where task files of one's own lie."""
-    manager = TaskManager(include_path=None if folder is None else str(folder))
+    """The harness's scores of a task and what they cost. folder: where task files of one's own lie, which are then all that it knows (the harness's own take seconds to index)."""
+    manager = TaskManager() if folder is None else TaskManager(include_path=str(folder), include_defaults=False)
     if task not in manager.all_tasks:
-        raise RemaskError(f"the harness knows no task {task!r}; see `lm-eval ls tasks`, or name the folder of your own with --tasks")
+        raise RemaskError(f"the harness knows no task {task!r}; see `lm-eval ls tasks`, or name the folder of its file with --tasks")
     judge = RemaskLM(model, settings)
     run: Any = simple_evaluate
     found = run(judge, tasks=[task], limit=limit, task_manager=manager, bootstrap_iters=0, log_samples=False, random_seed=settings.seed)
