@@ -347,7 +347,7 @@ def test_the_demo_shows_every_decoder_and_what_it_cost(checkpoint, monkeypatch):
     assert done.stdout.count("written 81 of 81") == len(DECODERS)
 
 
-VERBS = {"generate": ["generate"], "models": ["models"], "eval": ["eval"], "train": ["train"], "bench decoders": ["bench", "decoders"]}
+VERBS = {"generate": ["generate"], "models": ["models"], "eval": ["eval", "task"], "train": ["train"], "bench decoders": ["bench", "decoders"]}
 
 
 @pytest.mark.parametrize("verb", VERBS)
