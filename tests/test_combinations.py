@@ -108,7 +108,7 @@ def test_an_edit_of_an_earlier_block_is_computed_next_and_a_mask_there_opens_the
     if "forbid" not in rule:
         assert back.edit.touched[place].all()
         assert after.active[place].all()
-        if mask and rule.startswith(("prefix", "dual:", "vicinity", "delayed")) and "surelock" not in rule:
+        if mask and rule.startswith(("prefix", "dual", "vicinity", "delayed")) and "surelock" not in rule:
             assert torch.equal(after.active, first.real), "the block opens with a full pass"
     assert not steps[-1][1].canvas.masked.any()
 
