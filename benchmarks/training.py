@@ -98,7 +98,7 @@ def start(name: str, contender: Contender, folder: Path, device: str, rows: int,
 def turn(run: Run, steps: int) -> None:
     """Some steps of training."""
     for batch in run.batches(run.step + steps):
-        run.learn(batch, 0)
+        run.learn(batch)
 
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:

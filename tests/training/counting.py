@@ -53,7 +53,7 @@ def take_part(folder: Path) -> None:
     """A few steps as one of several processes; each leaves its own weights."""
     run = Run(recipe(3), folder, init=None, device="cpu", compiled=False)
     for batch in run.batches(3):
-        run.learn(batch, 0)
+        run.learn(batch)
     torch.save(dict(run.model.named_parameters()), folder / f"rank{run.world.rank}.pt")
 
 

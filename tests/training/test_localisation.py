@@ -88,7 +88,7 @@ def test_every_parameter_moves_and_the_codes_keep_norm_one(tmp_path):
     run = Run(LOCALISED, tmp_path, init=None, device="cpu", compiled=False)
     before = {name: parameter.clone() for name, parameter in run.model.named_parameters()}
     for batch in run.batches(6):
-        run.learn(batch, 0)
+        run.learn(batch)
         assert (run.model.codes.norm(dim=-1) - 1).abs().max() < 1e-6
     assert [name for name, parameter in run.model.named_parameters() if torch.equal(parameter, before[name])] == []
     assert (run.averaged().codes.norm(dim=-1) - 1).abs().max() < 1e-6
@@ -115,7 +115,7 @@ def test_a_dsl_run_that_stopped_ends_with_the_weights_of_one_that_did_not(tmp_pa
     quick(tmp_path / "whole", recipe)
     run = Run(recipe, tmp_path / "parts", init=None, device="cpu", compiled=False)
     for batch in run.batches(5):
-        run.learn(batch, 0)
+        run.learn(batch)
     run.save()
     quick(tmp_path / "parts", recipe)
     whole, parts = (read_shards(tmp_path / name / "state") for name in ("whole", "parts"))

@@ -67,7 +67,7 @@ def test_a_run_that_stopped_ends_with_the_weights_of_one_that_did_not(tmp_path):
     quick(tmp_path / "whole", recipe)
     run = Run(recipe, tmp_path / "parts", init=None, device="cpu", compiled=False)
     for batch in run.batches(7):
-        run.learn(batch, 0)
+        run.learn(batch)
     run.save()
     quick(tmp_path / "parts", recipe)
     whole, parts = (read_shards(tmp_path / name / "state") for name in ("whole", "parts"))
@@ -111,7 +111,6 @@ def test_rates_warm_up_hold_and_cool_down():
     assert rate_at(0, recipe) == pytest.approx(0.1)
     assert rate_at(30, recipe) == 1.0
     assert rate_at(80, recipe) == pytest.approx(0.5)
-    assert rate_at(30, recipe, since=30) == pytest.approx(0.1)
 
 
 def test_times_are_stratified_and_masks_follow_them():

@@ -120,9 +120,9 @@ def build(config: Mapping[str, Any], device: torch.device, seed: int = 0) -> Net
     return model
 
 
-def rate_at(step: int, recipe: Recipe, since: int = 0) -> float:
-    """The share of the peak rate: warm-up counts from `since`, where this run or its re-warmed continuation began."""
-    warm = min(1.0, (step - since + 1) / max(1, recipe.warmup))
+def rate_at(step: int, recipe: Recipe) -> float:
+    """The share of the peak rate; a run that starts from weights is warmed up again, since its steps count from 0."""
+    warm = min(1.0, (step + 1) / max(1, recipe.warmup))
     cool = min(1.0, (recipe.steps - step) / max(1.0, recipe.cooldown * recipe.steps))
     return min(warm, max(0.0, cool))
 
@@ -226,11 +226,11 @@ class Run:
         for gradient in gradients:
             torch.where(finite, gradient, nothing, out=gradient)
 
-    def learn(self, batch: Batch, since: int) -> Tensor:
+    def learn(self, batch: Batch) -> Tensor:
         """One step of every optimizer; returns the loss, still on the device."""
         generator = torch.Generator(self.device).manual_seed(self.step * self.world.size + self.world.rank)
         noise = self.recipe.corrupt(batch, generator)
-        share = rate_at(self.step, self.recipe, since)
+        share = rate_at(self.step, self.recipe)
         for optimizer, peak in zip(self.optimizers, (self.recipe.matrix_rate, self.recipe.other_rate), strict=True):
             for group in optimizer.param_groups:
                 if isinstance(group["lr"], Tensor):
@@ -272,11 +272,10 @@ def train(
     run = Run(recipe, folder, init=init, device=device, compiled=compiled)
     if run.world.rank == 0:
         forget_after(folder / "metrics.jsonl", run.step)
-    since = run.step if init is not None and run.step == 0 else 0
     seen, total, mark = 0, torch.zeros((), device=run.device), time.monotonic()
     first = run.step
     for batch in run.batches(recipe.steps):
-        total += run.learn(batch, since)
+        total += run.learn(batch)
         seen += batch.tokens.numel() * run.world.size
         over = minutes is not None and time.monotonic() - started > 60 * minutes
         if run.world.size > 1:
@@ -290,7 +289,7 @@ def train(
                 "step": run.step,
                 "loss": round(loss, 5),
                 "tokens_per_second": round(seen / (now - mark)),
-                "rate": round(rate_at(run.step, recipe, since), 4),
+                "rate": round(rate_at(run.step, recipe), 4),
                 "dropped": int(run.dropped),
                 "seconds": round(now - started, 1),
             }
