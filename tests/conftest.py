@@ -10,6 +10,7 @@ from remask.training.shards import write_json, write_shards
 from remask.training.vocabulary import characters, write_tokenizer
 
 torch.set_num_threads(1)
+torch.set_flush_denormal(True)  # as the command line does
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before a kernel's module is imported
