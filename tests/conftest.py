@@ -10,7 +10,6 @@ from remask.training.shards import write_json, write_shards
 from remask.training.vocabulary import characters, write_tokenizer
 
 torch.set_num_threads(1)
-torch.set_flush_denormal(True)  # as the command line does
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before a kernel's module is imported
@@ -19,6 +18,13 @@ CONFIG = {
     "architectures": ["LLaDAModelLM"], "d_model": 16, "n_layers": 1, "n_heads": 2, "mlp_hidden_size": 16, "vocab_size": 12, "max_sequence_length": 162,
     "rope": True, "rope_theta": 10000.0, "rms_norm_eps": 1e-5, "mask_token_id": 11, "eos_token_id": 10,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers():
+    """Commands that run in this process flush them, for theirs; what hypothesis draws may hold some."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
