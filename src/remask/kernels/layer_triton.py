@@ -1,6 +1,6 @@
 """The layer's kernels for few rows: a matrix product that streams its weights once with all that stands around it, and rotation with the scatter."""
 
-# pyright: reportCallIssue=false, reportArgumentType=false, reportMissingImports=false, reportAttributeAccessIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportMissingImports=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 from __future__ import annotations
 
 from typing import Any

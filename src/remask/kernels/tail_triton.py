@@ -1,6 +1,6 @@
 """The tail's kernels: every block of a row leaves a few numbers, and one program a row puts them together; a draw reads one block again."""
 
-# pyright: reportCallIssue=false, reportArgumentType=false, reportMissingImports=false, reportAttributeAccessIssue=false
+# pyright: reportCallIssue=false, reportArgumentType=false, reportMissingImports=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 from __future__ import annotations
 
 import torch
