@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,19 +82,7 @@ def run(
             through=through,
             **chosen,
         )[0]
-    stats = completion.stats
-    if as_json:
-        costs = {
-            "text": completion.text,
-            "tokens": completion.tokens,
-            "forwards": stats.forwards,
-            "positions": stats.positions,
-            "generated": stats.generated,
-            "seconds": stats.seconds,
-        }
-        typer.echo(json.dumps(costs, ensure_ascii=False))
-    else:
-        typer.echo(completion.text)
+    typer.echo(json.dumps({"text": completion.text, "tokens": completion.tokens, **asdict(completion.stats)}, ensure_ascii=False) if as_json else completion.text)
 
 
 def read(text: str | None, file: Path | None, unconditional: bool) -> str:
