@@ -91,6 +91,13 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
         picture([point(1, 0.2)], "a title", tmp_path / "p.png")
 
 
+def test_a_perfect_and_a_hopeless_setting_are_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    shares = [(1.0, (0.99, 1 - 2**-53)), (0.0, (2**-60, 0.01))]  # as Wilson's formula rounds them
+    picture([replace(point(1 + number, share), interval=bounds) for number, (share, bounds) in enumerate(shares)], "a title", tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_page_draws_every_point_and_escapes_what_models_write():
     made = page([point(1, 0.2), point(4, 0.8), point(2, 0.5, "b")], "a <title>")
     assert made.count("<circle") == 3

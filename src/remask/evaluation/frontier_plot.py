@@ -23,7 +23,8 @@ def picture(points: Sequence[Point], title: str, path: Path) -> None:
     names = list(dict.fromkeys(point.decoder for point in points))
     for number, name in enumerate(names):
         own = sorted((point for point in points if point.decoder == name), key=lambda point: point.forwards)
-        bars = [[point.accuracy - point.interval[0] for point in own], [point.interval[1] - point.accuracy for point in own]]
+        # at an accuracy of 0 or 1 rounding puts the interval's end on the wrong side
+        bars = [[max(0.0, point.accuracy - point.interval[0]) for point in own], [max(0.0, point.interval[1] - point.accuracy) for point in own]]
         colour = COLOURS[number % len(COLOURS)]
         axes.errorbar([point.forwards for point in own], [point.accuracy for point in own], yerr=bars, label=name, color=colour, marker="o", markersize=3, linewidth=1, capsize=2)
     axes.set_xscale("log", base=2)
