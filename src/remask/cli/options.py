@@ -34,6 +34,6 @@ def open_model(model: str, device: str, dtype: str, revision: str | None = None)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise remask.RemaskError(f"cannot use device {device!r} ({str(error).splitlines()[0]}); try --device cpu") from None
-    if torch.device(device).type == "cpu":  # attention weights below 1e-38 are worth nothing and slow some networks down tenfold
+    if torch.device(device).type == "cpu":  # numbers below 1e-38 are worth nothing and slow some networks down tenfold
         torch.set_flush_denormal(True)
     return remask.load(model, device=device, dtype=dtype or None, revision=revision)
