@@ -47,8 +47,6 @@ def main() -> None:
     arguments.add_argument("task")
     arguments.add_argument("--model", default="")
     arguments.add_argument("--items", type=int, default=16)
-    arguments.add_argument("--room", type=int, default=0)
-    arguments.add_argument("--operations", type=int, default=0, help="wordmath: so many in every problem")
     arguments.add_argument("--device", default="cpu")
     arguments.add_argument("--window", default="whole")
     arguments.add_argument("--parts", type=int, default=10)
@@ -57,9 +55,8 @@ def main() -> None:
     torch.set_flush_denormal(True)
     task = tasks.get(chosen.task)
     model = remask.load(chosen.model or task.model, device=chosen.device, dtype="float32")
-    asked = {"operations": (chosen.operations, chosen.operations)} if chosen.operations else {}
-    prompts = [model.tokenizer.encode(item.prompt) for item in task.sample(chosen.items, seed=3, split="test", **asked)]
-    canvas = Canvas.from_prompts(prompts, max_new_tokens=chosen.room or task.max_new_tokens, mask_id=model.mask_id, device=model.device)
+    prompts = [model.tokenizer.encode(item.prompt) for item in task.sample(chosen.items, seed=3, split="test")]
+    canvas = Canvas.from_prompts(prompts, max_new_tokens=task.max_new_tokens, mask_id=model.mask_id, device=model.device)
     _, plain = against_full(model, canvas, "fresh", chosen.window)
     for rule in chosen.reuse:
         passes, tokens = against_full(model, canvas, rule, chosen.window)

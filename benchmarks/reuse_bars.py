@@ -1,8 +1,8 @@
 """SureLock against its bars: the table over eps and gate, alone and inside a cache, with the options that repair it; every rule in one run.
 
     python benchmarks/reuse_bars.py sudoku --items 2000 --device cuda
-    python benchmarks/reuse_bars.py wordmath --items 2000 --operations 2 4 --room 120 --batch 250 --device cuda
-    python benchmarks/reuse_bars.py wordmath --items 2000 --operations 2 4 --room 128 --batch 250 --window blocks:32 --device cuda
+    python benchmarks/reuse_bars.py wordmath:operations=2+4,max_new_tokens=120 --items 2000 --batch 500 --dtype bfloat16 --device cuda
+    python benchmarks/reuse_bars.py wordmath:operations=2+4,max_new_tokens=128 --items 2000 --batch 500 --dtype bfloat16 --window blocks:32 --device cuda
 
 Bars: alone at most 0.70 of the FLOPs at no more than 1 point lost; inside the cache at least 15 % fewer than the cache alone at no more than 1 point lost
 against it. Decoder: one token per forward, early stop as in `remask bench`. Intervals: 95 % paired bootstrap. float32, unless --dtype says otherwise.
@@ -30,8 +30,6 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("task")
     arguments.add_argument("--items", type=int, default=2000)
-    arguments.add_argument("--operations", type=int, nargs=2, help="wordmath: from and to")
-    arguments.add_argument("--room", type=int, default=0)
     arguments.add_argument("--batch", type=int, default=100)
     arguments.add_argument("--window", default="whole")
     arguments.add_argument("--cache", default="dual")
@@ -45,13 +43,12 @@ def main() -> None:
     torch.set_flush_denormal(True)  # on a CPU the feed-forwards of `demo` are many times slower with them
     task = tasks.get(chosen.task)
     model = remask.load(task.model, device=chosen.device, dtype=chosen.dtype)
-    asked = {"operations": tuple(chosen.operations)} if chosen.operations else {}
-    items = task.sample(chosen.items, seed=0, split="test", **asked)
+    items = task.sample(chosen.items, seed=0, split="test")
     alone = [f"surelock:eps={eps},gate={gate}" for eps, gate in itertools.product(chosen.eps, chosen.gates)] + [f"surelock:{option}" for option in chosen.options]
     inside = {f"{chosen.cache}:inner=({rule})": chosen.cache for rule in alone}
     window = remask.parse_window(chosen.window)
     rules = {spec: {"reuse": remask.parse_reuse(spec), "window": window} for spec in [REFERENCE, chosen.cache, *alone, *inside]}
-    found = compare(model, items, rules, max_new_tokens=chosen.room or task.max_new_tokens, batch=chosen.batch, against=inside)
+    found = compare(model, items, rules, max_new_tokens=task.max_new_tokens, batch=chosen.batch, against=inside)
     if chosen.out is not None:
         chosen.out.write_text(json.dumps({"task": chosen.task, "window": chosen.window, "reuse": found}, indent=2) + "\n", encoding="utf-8")
     print(f"{chosen.task}, {len(items)} test items, window {chosen.window}, {found[REFERENCE]['environment']}")

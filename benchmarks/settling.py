@@ -1,6 +1,6 @@
 """When positions settle in a run without locks: what SureLock's test sees at a pass, and how far the position still goes.
 
-    python benchmarks/settling.py wordmath --items 4 --room 64 --operations 2
+    python benchmarks/settling.py wordmath:operations=2+2,max_new_tokens=64 --items 4
 
 One token per forward, window whole. At some passes, over the prompt and over the written answer: the median divergence from the pass before (what the rule
 tests) and the share at most eps; the divergence of the last pass from this one and the share at most eps (what a lock costs in the end); and the median
@@ -46,18 +46,15 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("task")
     arguments.add_argument("--items", type=int, default=4)
-    arguments.add_argument("--room", type=int, default=0)
-    arguments.add_argument("--operations", type=int, default=0, help="wordmath: so many in every problem")
     arguments.add_argument("--every", type=int, default=8)
     arguments.add_argument("--eps", type=float, default=5e-4)
     chosen = arguments.parse_args()
     torch.set_flush_denormal(True)
     task = tasks.get(chosen.task)
     model = remask.load(task.model, dtype="float32")
-    asked = {"operations": (chosen.operations, chosen.operations)} if chosen.operations else {}
     rows: dict[tuple[int, str], list[Tensor]] = {}
-    for item in task.sample(chosen.items, seed=0, split="test", **asked):
-        canvas = Canvas.from_prompts([model.tokenizer.encode(item.prompt)], max_new_tokens=chosen.room or task.max_new_tokens, mask_id=model.mask_id)
+    for item in task.sample(chosen.items, seed=0, split="test"):
+        canvas = Canvas.from_prompts([model.tokenizer.encode(item.prompt)], max_new_tokens=task.max_new_tokens, mask_id=model.mask_id)
         passes = observed(model, canvas, chosen.every)
         _, _, _, last, end = passes[-1]
         for number, written, moved, logits, held in passes[:-1]:

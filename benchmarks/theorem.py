@@ -64,14 +64,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("task")
     arguments.add_argument("--items", type=int, default=16)
-    arguments.add_argument("--room", type=int, default=0)
     arguments.add_argument("--eps", type=float, default=5e-4)
     arguments.add_argument("--gate", type=float, default=20.0)
     chosen = arguments.parse_args()
     task = tasks.get(chosen.task)
     model = remask.load(task.model, dtype="float32")
     items = task.sample(chosen.items, seed=3, split="test")
-    room = chosen.room or task.max_new_tokens
+    room = task.max_new_tokens
     canvases = [Canvas.from_prompts([model.tokenizer.encode(item.prompt)], max_new_tokens=room, mask_id=model.mask_id) for item in items]
     found = [collect(model, canvas, chosen.eps, chosen.gate) for canvas in canvases]
     ratios, slopes, deviations, settled = (torch.cat(part).double() for part in zip(*found, strict=True))

@@ -90,23 +90,27 @@ def _parse(text: str, registry: Mapping[str, type[Any]], kind: str) -> Any:
         raise RemaskError(f"unknown {kind} {name!r}; choose one of {', '.join(registry)}")
     made = registry[name]
     hints = get_type_hints(made)
-    fields = [field.name for field in _fields(made)]
-    values: dict[str, Any] = {}
-    for index, item in enumerate(_split(rest)):
-        key, equals, value = item.partition("=")
-        if not equals and index == 0 and fields:
-            key, value = fields[0], key
-        key = key.strip()
-        if key not in fields:
-            choices = ", ".join(fields) or "none"
-            raise RemaskError(f"unknown parameter {key!r} of {kind} {name!r}; it takes: {choices}")
-        if key in values:
-            raise RemaskError(f"parameter {key!r} of {kind} {name!r} is given twice; give it once")
-        values[key] = _read(value.strip(), hints[key], f"{name}:{key}")
+    values = options(rest, {field.name: hints[field.name] for field in _fields(made)}, f"{kind} {name!r}")
     for field in _fields(made):
         if field.name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise RemaskError(f"{kind} {name!r} needs {field.name}; write {name}:{field.name}=...")
     return made(**values)
+
+
+def options(text: str, hints: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """What stands behind a name, "value,key=value,...", as values of the annotated types; a first value without a key is that of the first of `hints`."""
+    values: dict[str, Any] = {}
+    for index, item in enumerate(_split(text)):
+        key, equals, value = item.partition("=")
+        if not equals and index == 0 and hints:
+            key, value = next(iter(hints)), key
+        key = key.strip()
+        if key not in hints:
+            raise RemaskError(f"unknown parameter {key!r} of {owner}; it takes: {', '.join(hints) or 'none'}")
+        if key in values:
+            raise RemaskError(f"parameter {key!r} of {owner} is given twice; give it once")
+        values[key] = _read(value.strip(), hints[key], f"{key} of {owner}")
+    return values
 
 
 def _split(text: str) -> list[str]:
@@ -163,4 +167,4 @@ def written(value: object) -> str:
     return f"({spec(value)})" if dataclasses.is_dataclass(value) else str(value)
 
 
-__all__ = ["WINDOWS", "decoders", "parse_decoder", "parse_reuse", "parse_sampler", "parse_window", "reuses", "spec", "windows", "written"]
+__all__ = ["WINDOWS", "decoders", "options", "parse_decoder", "parse_reuse", "parse_sampler", "parse_window", "reuses", "spec", "windows", "written"]

@@ -55,6 +55,22 @@ def test_a_wrong_request_is_one_clear_error(name, options):
         tasks.get(name).sample(**options)
 
 
+def test_options_behind_a_colon_are_those_of_sample():
+    narrow = tasks.get("wordmath:operations=3+3,distractors=0+0,max_new_tokens=99")
+    assert (narrow.max_new_tokens, narrow.model) == (99, "demo")
+    assert narrow.sample(5, seed=4, split="valid") == tasks.get("wordmath").sample(5, seed=4, split="valid", operations=(3, 3), distractors=(0, 0))
+    assert tasks.get("wordmath:operations=3+3").max_new_tokens == tasks.get("wordmath").max_new_tokens
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("wordmath:ops=2", "'ops'.*operations, distractors, wording, max_new_tokens"), ("sudoku:seed=3", "'seed'.*stratum"), ("wordmath:operations=2+x", "'x'.*number")],
+)
+def test_an_option_that_a_task_has_not_names_those_it_has(name, said):
+    with pytest.raises(RemaskError, match=said):
+        tasks.get(name)
+
+
 def test_an_unknown_task_names_the_known_ones():
     with pytest.raises(RemaskError, match=r"'sudoku9'.*sudoku4"):
         tasks.get("sudoku9")

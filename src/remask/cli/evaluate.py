@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from remask.cli import text
-from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
+from remask.cli.options import TASKS, DecoderSpec, Device, Dtype, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
 
 if TYPE_CHECKING:
     from remask.denoise import Step
@@ -36,7 +36,7 @@ app.command("text")(text.run)
 
 @app.command("task")
 def run(
-    task: Annotated[str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, addition, sudoku or sudoku4; with --harness one of the harness's.")],
+    task: Annotated[str, typer.Argument(help=TASKS + "; with --harness one of the harness's.")],
     model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
     n: Annotated[int, typer.Option("-n", help="Items.")] = 100,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",

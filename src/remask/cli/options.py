@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+TASKS = "wordmath, gsm_aug, fiction, fiction_infill, addition, sudoku or sudoku4; options behind a colon: wordmath:operations=2+4,max_new_tokens=120"
+TaskSpec = Annotated[str, typer.Argument(help=TASKS + ".")]
 Model = Annotated[str, typer.Option(help="A shipped checkpoint's name, a folder, or a Hub id.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16; empty: the checkpoint's own.")]

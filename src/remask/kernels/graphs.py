@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -96,9 +97,11 @@ class Recorder:
         return result
 
     def capture(self, function: Callable[[], Tree]) -> tuple[torch.cuda.CUDAGraph, Tree]:
-        """Recording runs nothing."""
+        """Recording runs nothing. The garbage collector rests meanwhile: freeing another graph would spoil this one."""
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
+        collects = gc.isenabled()
+        gc.disable()
         try:
             with torch.cuda.graph(graph, pool=self.pool, stream=self.beside, capture_error_mode="thread_local"):
                 result = function()
@@ -106,6 +109,9 @@ class Recorder:
             raise
         except RuntimeError as error:
             raise RemaskError(f"a part waits for the device in the middle of a step and cannot be captured ({str(error).splitlines()[0]}); pass the model itself") from error
+        finally:
+            if collects:
+                gc.enable()
         return graph, result
 
 

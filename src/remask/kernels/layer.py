@@ -8,18 +8,31 @@ from torch.nn import functional
 
 from remask.kernels import runs_kernels
 
-FEW = 128
-"""Rows up to which a matrix product is bound by reading its weights, so that everything around it is worth fusing into it."""
+FEW = 64
+"""Rows up to which our own product streams its weights faster than the library's does."""
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tensor | None = None, eps: float = 0.0, residual: Tensor | None = None, gated: bool = False) -> Tensor:
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    norm: Tensor | None = None,
+    eps: float = 0.0,
+    residual: Tensor | None = None,
+    gated: bool = False,
+    following: Tensor | None = None,
+) -> Tensor:
     """RMSNorm of x (N, D), if `norm` (D,) is given, times weight (O, D) transposed, plus bias; then SiLU of the first half times the second, if
     gated; then plus residual. Returns (N, O), or (N, O / 2) if gated.
+
+    following: the weights of the next product; a small kernel behind this one fetches them into L2 meanwhile.
     """
-    how = linear_twin
-    if runs_kernels(x):
-        how = linear_kernel if x.shape[0] <= FEW and x.dtype == torch.bfloat16 else linear_many
-    return how(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
+    if not runs_kernels(x):
+        return linear_twin(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
+    if x.shape[0] <= FEW and x.dtype == torch.bfloat16:
+        return linear_kernel(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
+    return linear_many(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated, following=following)
 
 
 def linear_twin(
@@ -39,36 +52,47 @@ def linear_twin(
 def linear_kernel(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tensor | None = None, eps: float = 0.0, residual: Tensor | None = None, gated: bool = False
 ) -> Tensor:
-    """The same by Triton in one launch; sums in float32, rounded once at the end."""
-    from remask.kernels.layer_triton import launch_linear
+    """The same by Triton, the norm in a launch of its own and the rest in one; sums in float32, rounded once at the end."""
+    from remask.kernels.layer_triton import launch_linear, launch_norm
 
-    return launch_linear(x, weight, bias, norm, eps, residual, gated)
+    return launch_linear(x if norm is None else launch_norm(x, norm, eps), weight, bias, residual, gated)
 
 
 def linear_many(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tensor | None = None, eps: float = 0.0, residual: Tensor | None = None, gated: bool = False
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    norm: Tensor | None = None,
+    eps: float = 0.0,
+    residual: Tensor | None = None,
+    gated: bool = False,
+    following: Tensor | None = None,
 ) -> Tensor:
     """The same for more rows, where the library's product is hard to beat: a kernel before it and one behind it, the residual inside it."""
     from remask.kernels.layer_triton import launch_gate, launch_norm
 
     if norm is not None:
-        x = launch_norm(x, norm, eps)
+        x = launch_norm(x, norm, eps, weight)
     if residual is not None and bias is None and not gated:
         return torch.addmm(residual, x, weight.t())
     y = functional.linear(x, weight, bias)
     if gated:
-        y = launch_gate(y)
+        y = launch_gate(y, following)
     return y if residual is None else residual + y
 
 
-def turn(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+def turn(
+    mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int, following: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Projections (B, M, (H + 2 K) E) side by side -> queries (B, H, M, E), and keys and values (B, K, L, E).
 
     Queries and keys are rotated by cos and sin, (B or 1, M, E); keys and values are written into the stores `keys`, `values` (B, K, L, E) at `place`
-    (B, M), everywhere if it is None; without stores those of the M positions are returned as they are.
+    (B, M), everywhere if it is None; without stores those of the M positions are returned as they are. following: see linear.
     """
-    how = turn_kernel if runs_kernels(mixed) and keys is not None else turn_twin
-    return how(mixed, cos, sin, keys, values, place, heads)
+    if runs_kernels(mixed):
+        return turn_kernel(mixed, cos, sin, keys, values, place, heads, following)
+    return turn_twin(mixed, cos, sin, keys, values, place, heads)
 
 
 def turn_twin(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -86,13 +110,18 @@ def turn_twin(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, valu
     return query, keys, values
 
 
-def turn_kernel(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The same by Triton in one launch; needs the stores."""
+def turn_kernel(
+    mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int, following: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same by Triton in one launch."""
     from remask.kernels.layer_triton import launch_turn
 
-    assert keys is not None
-    assert values is not None
-    return launch_turn(mixed, cos, sin, keys, values, place, heads), keys, values
+    if keys is None or values is None:
+        rows, chosen, total = mixed.shape
+        width = cos.shape[-1]
+        keys, values = (mixed.new_empty(rows, (total // width - heads) // 2, chosen, width) for _ in range(2))
+        place = None
+    return launch_turn(mixed, cos, sin, keys, values, place, heads, following), keys, values
 
 
 def _parts(mixed: Tensor, heads: int, width: int) -> tuple[Tensor, Tensor, Tensor]:

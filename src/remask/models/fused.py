@@ -57,11 +57,11 @@ def run_layer(x: Tensor, layer: Layer, reading: Reading, heads: int, eps: float,
     """(B, M, D) -> (B, M, D): pre-norm attention over the stores, and SwiGLU. plain: torch alone, for the compiler."""
     rows, chosen, width = x.shape
     flat = x.reshape(rows * chosen, width)
-    product, turned = (linear_twin, turn_twin) if plain else (linear, turn)
+    product, gate, turned = (linear_twin, linear_twin, turn_twin) if plain else (linear, partial(linear, following=layer.down), partial(turn, following=layer.out))
     mixed = product(flat, layer.mix, layer.mix_bias, norm=layer.norm, eps=eps).view(rows, chosen, -1)
     query, key, value = turned(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
     flat = product(attend(query, key, value, reading.seen).reshape(rows * chosen, -1), layer.out, layer.out_bias, residual=flat)
-    inner = product(flat, layer.gate_up, layer.gate_up_bias, norm=layer.norm2, eps=eps, gated=True)
+    inner = gate(flat, layer.gate_up, layer.gate_up_bias, norm=layer.norm2, eps=eps, gated=True)
     return product(inner, layer.down, layer.down_bias, residual=flat).view(rows, chosen, width)
 
 

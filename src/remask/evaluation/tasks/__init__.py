@@ -5,6 +5,7 @@ from remask.evaluation.tasks.addition import Addition
 from remask.evaluation.tasks.base import Item, Split, Task, split_of
 from remask.evaluation.tasks.fiction import Fiction
 from remask.evaluation.tasks.gsm_aug import GsmAug
+from remask.evaluation.tasks.narrowed import Narrowed
 from remask.evaluation.tasks.sudoku import Sudoku
 from remask.evaluation.tasks.wordmath import WordMath
 
@@ -20,10 +21,11 @@ TASKS: dict[str, Task] = {
 
 
 def get(name: str) -> Task:
-    """The task of this name."""
-    if name not in TASKS:
-        raise RemaskError(f"unknown task {name!r}; choose one of {', '.join(TASKS)}")
-    return TASKS[name]
+    """The task of this name; `wordmath:operations=2+4,max_new_tokens=120` fixes options of its `sample`, and its room."""
+    bare, _, rest = name.partition(":")
+    if bare not in TASKS:
+        raise RemaskError(f"unknown task {bare!r}; choose one of {', '.join(TASKS)}")
+    return Narrowed.of(TASKS[bare], bare, rest) if rest else TASKS[bare]
 
 
 __all__ = ["TASKS", "Item", "Split", "Task", "get", "split_of"]
