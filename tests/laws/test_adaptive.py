@@ -13,6 +13,8 @@ LOOSER = [
     ("threshold:tau=0.5", "threshold:tau=0.5,at_most=2"),
     ("factor:f=3", "factor:f=0.5"),
     ("entropy_bound:gamma=2", "entropy_bound:gamma=0.05"),
+    ("risk:budget=0.4", "risk:budget=0.1"),
+    ("risk:waiting=0", "risk:waiting=1"),
     ("klass:tau=0.5", "klass:tau=0.9"),
     ("klass:eps=1", "klass:eps=0.01"),
     ("local_leap:near=0.4", "local_leap:near=0.75"),
