@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, WindowSpec, open_model, parts
+from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, TaskSpec, WindowSpec, open_model, parts
 
 app = typer.Typer(no_args_is_help=True, help="Compare decoders on one task.")
 REFERENCE = "low_confidence"
