@@ -21,9 +21,7 @@ def group() -> None:
 
 @app.command("decoders")
 def decoders(
-    task: Annotated[
-        str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, addition, sudoku or sudoku4; options behind a colon: wordmath:operations=2+4,max_new_tokens=120.")
-    ],
+    task: TaskSpec,
     decoder: Annotated[list[str] | None, typer.Option(help="A spec string; may be given many times.")] = None,
     model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
     n: Annotated[int, typer.Option("-n", help="Items.")] = 32,
@@ -64,9 +62,7 @@ def decoders(
 
 @app.command("frontier")
 def frontier(
-    task: Annotated[
-        str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, addition, sudoku or sudoku4; options behind a colon: wordmath:operations=2+4,max_new_tokens=120.")
-    ],
+    task: TaskSpec,
     out: Annotated[Path, typer.Option(help="A folder for every result; an unfinished one is continued.")],
     decoders: Annotated[str, typer.Option(help="Names with a space between them; a spec string with parameters stands for itself.")] = "threshold factor entropy_bound starr dus",
     model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
@@ -153,9 +149,7 @@ def loss_table(points: Any, title: str) -> Any:
 
 @app.command("reuse")
 def reuse(
-    task: Annotated[
-        str, typer.Argument(help="wordmath, gsm_aug, fiction, fiction_infill, addition, sudoku or sudoku4; options behind a colon: wordmath:operations=2+4,max_new_tokens=120.")
-    ],
+    task: TaskSpec,
     rule: Annotated[list[str] | None, typer.Option("--reuse", help="A spec string; may be given many times.")] = None,
     decoder: DecoderSpec = "low_confidence",
     model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
