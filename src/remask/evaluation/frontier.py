@@ -49,6 +49,7 @@ SWEEPS: dict[str, tuple[str, ...]] = {
     "ancestral": tuple(f"ancestral:steps={steps}" for steps in (*STEPS, 64)),
     "first_hitting": ("first_hitting",),
     "remdm": tuple(f"remdm:steps={steps}{more}" for steps in (8, 16, 32, 64) for more in ("", ",strategy=conf")),
+    "remdm_llada": tuple(f"remdm_llada:steps={steps},loops={loops}" for steps in STEPS[2:] for loops in (4, 16)),
     "p2": tuple(f"p2:steps={steps},eta={eta}" for steps in (8, 16, 32) for eta in (1.0, 2.0)),
     "core": ("core", *(f"core:steps={steps},every={max(2, steps // 4)},reviews=2" for steps in STEPS[1:])),
     "wino": tuple(f"wino:tau={tau},check={check}" for tau, check in ((0.5, 0.9), (0.6, 0.9), (0.7, 0.7), (0.8, 0.9), (0.9, 0.9))),
