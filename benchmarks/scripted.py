@@ -8,9 +8,7 @@ of the ratio per step), while divergence, gate and compaction are computed and t
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ import remask
 from remask.canvas import Canvas, Edit
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import top
+from remask.evaluation.harness import commit
 from remask.models.dream import Dream
 from remask.models.llada import LLaDA
 from remask.reuse.base import Pass, Scene
@@ -191,13 +190,3 @@ def environment(device: torch.device, dtype: torch.dtype) -> str:
 
         triton = version("triton")
     return f"{card}, {dtype}, torch {torch.__version__}, triton {triton}, python {platform.python_version()}, remask {remask.__version__} at {commit()}"
-
-
-def commit() -> str:
-    """REMASK_COMMIT, or what git says here."""
-    if found := os.environ.get("REMASK_COMMIT"):
-        return found
-    try:
-        return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "an unknown commit"

@@ -31,6 +31,7 @@ def decode_b(decoder, window="whole", **more):
         ("pc:steps=23", "whole", 552),
         ("halton:steps=23", "whole", 552),
         ("joint_threshold:write_tau=0.5,edit_tau=0.9,check=false", "blocks:16,origin=canvas", 87),
+        ("remdm_llada:steps=23,loops=5", "whole", 624),
         ("core:steps=23,every=8,reviews=2,suspects=6", "whole", 624),
         ("wino:tau=0.6,check=0.5,share=1", "blocks:16,origin=canvas", 104),
     ],

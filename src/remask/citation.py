@@ -51,6 +51,10 @@ DINFER = Paper(
     "dInfer: An Efficient Inference Framework for Diffusion Language Models", "2510.08666", 2025,
     "Yuxin Ma and Lun Du and Lanning Wei and Kun Chen and Qian Xu and Kangyu Wang and Guofeng Feng and Guoshan Lu and Lin Liu and Xiaojing Qi and others",
 )  # fmt: skip
+REMDM = Paper(
+    "Remasking Discrete Diffusion Models with Inference-Time Scaling", "2503.00307", 2025,
+    "Guanghan Wang and Yair Schiff and Subham Sekhar Sahoo and Volodymyr Kuleshov",
+)  # fmt: skip
 """Papers that parts in more than one file come from; every other one stands beside its part."""
 
 

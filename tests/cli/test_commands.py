@@ -380,3 +380,16 @@ def test_every_decoder_runs_on_a_shipped_checkpoint(tmp_path):
     found = json.loads((tmp_path / "bench.json").read_text())["decoders"]
     assert {spec.partition(":")[0] for spec in found} == set(remask.decoders())
     assert all(summary["items"] == 2 and summary["forwards_per_row"] >= 1 for summary in found.values())
+
+
+@pytest.mark.parametrize("model", ["demo", "sudoku"])
+def test_every_decoder_writes_text_with_the_other_shipped_checkpoints(model, tmp_path):
+    """A line a decoder, in one batch of requests."""
+    prompt = {"demo": "Ann has 3 apples.", "sudoku": "0" * 81}[model]
+    lines = [{"id": name, "prompt": prompt, "decoder": settings(name)[0], "max_new_tokens": 8} for name in remask.decoders()]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    done = remask_command("batch", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--model", model)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["id"] for line in found] == list(remask.decoders())
+    assert all("text" in line and line["forwards"] >= 1 for line in found)

@@ -11,11 +11,13 @@ import pytest
 
 import remask
 from remask import RemaskError, parse_decoder
+from remask.evaluation import tasks
 from remask.evaluation.against import at_equal_forwards
-from remask.evaluation.frontier import SWEEPS, Point, area, at_loss, chosen, file_name, settings
+from remask.evaluation.frontier import SWEEPS, Point, area, at_loss, chosen, file_name, frontier, settings
 from remask.evaluation.frontier_page import page
 from remask.evaluation.frontier_plot import picture
 from remask.evaluation.intervals import paired_difference
+from tests.browser import open_browser
 
 
 def point(forwards, accuracy, name="a"):
@@ -101,9 +103,66 @@ def test_a_perfect_and_a_hopeless_setting_are_drawn(tmp_path):
 def test_the_page_draws_every_point_and_escapes_what_models_write():
     made = page([point(1, 0.2), point(4, 0.8), point(2, 0.5, "b")], "a <title>")
     assert made.count("<circle") == 3
+    assert "a (0.200)" in made, "the area: .2 for every budget from 1 to 4"
+    assert "b (0.250)" in made, "nothing for the first half of them"
     assert "<b>text" not in made
     assert "&lt;b&gt;text" in made
     assert "http" not in made
+
+
+def test_the_point_that_is_pointed_at_tells_its_setting_and_its_example(tmp_path):
+    driver = open_browser()
+    try:
+        (tmp_path / "page.html").write_text(page([point(1, 0.2), replace(point(4, 0.8), example="1: a_\n2: <i>ab")], "a title"), encoding="utf-8")
+        driver.get((tmp_path / "page.html").as_uri())
+        told = driver.find_element("tag name", "pre")
+        assert "a:4" not in told.text
+        driver.execute_script("document.querySelectorAll('circle')[1].focus()")
+        assert told.text.startswith("a:4\naccuracy 0.800 (0.400-0.800), forwards 4.00")
+        assert told.text.endswith("1: a_\n2: <i>ab")
+        driver.execute_script("document.querySelectorAll('circle')[0].dispatchEvent(new Event('pointerenter'))")
+        assert told.text.startswith("a:1\n")
+        assert len(driver.find_elements("css selector", ".shown")) == 1
+        assert not driver.get_log("browser")
+    finally:
+        driver.quit()
+
+
+def swept(checkpoint, folder, reports=None, **about):
+    """One setting of a tiny network."""
+    task, model = tasks.get("sudoku4"), remask.load(str(checkpoint))
+    items = task.sample(3, seed=0, split="valid"), task.sample(4, seed=0, split="test")
+    report = None if reports is None else lambda *said: reports.append(said)
+    return frontier(
+        model, ["threshold:tau=0.5"], *items, folder, make=lambda spec: {"decoder": parse_decoder(spec)}, max_new_tokens=16, batch=2, sweep=False, about=about, report=report
+    )
+
+
+def test_progress_is_told_with_what_there_is_to_do_and_not_again_for_what_is_kept(checkpoint, tmp_path):
+    said = []
+    points = swept(checkpoint, tmp_path, said)
+    assert said == [(f"{split} {spec}", done, total) for split, total in (("valid", 3), ("test", 4)) for spec in ("low_confidence", "threshold:tau=0.5") for done in (2, total)]
+    assert swept(checkpoint, tmp_path, again := []) == points
+    assert again == []
+
+
+def test_a_folder_of_other_settings_is_refused(checkpoint, tmp_path):
+    swept(checkpoint, tmp_path, window="whole")
+    with pytest.raises(RemaskError, match="window whole, not blocks:4; name another folder"):
+        swept(checkpoint, tmp_path, window="blocks:4")
+    swept(checkpoint, tmp_path, window="whole")
+
+
+def test_every_line_says_where_it_was_measured_and_what_it_cost(checkpoint, tmp_path):
+    swept(checkpoint, tmp_path, task="sudoku4")
+    lines = [json.loads(line) for line in (tmp_path / "frontier.jsonl").read_text().splitlines()]
+    assert [line["spec"] for line in lines] == ["low_confidence", "threshold:tau=0.5"]
+    for line in lines:
+        assert line["environment"].keys() == {"device", "dtype", "torch", "python", "remask", "commit"}
+        assert line["environment"]["remask"] == remask.__version__
+        assert (line["task"], line["items"], line["chosen_on"], line["batch"], line["max_new_tokens"]) == ("sudoku4", 4, 3, 2, 16)
+        assert line["positions"] == pytest.approx(32 * line["forwards"]), "every forward computes the puzzle's 16 cells and the grid's"
+        assert 0 <= line["area"] <= 1
 
 
 def test_a_run_is_continued_and_computes_nothing_twice(checkpoint, tmp_path):

@@ -96,8 +96,8 @@ def frontier(
         bar = progress.add_task(task, total=None)
         points = judge.frontier(
             network, names, swept, reported, out, make=lambda spec: parts(spec, window, reuse), max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed,
-            sweep=sweep, about={"task": task, "window": window, "reuse": reuse, "chosen_on": valid},
-            report=lambda what, done: progress.update(bar, description=what, completed=done),
+            sweep=sweep, about={"task": task, "model": model or chosen.model, "window": window, "reuse": reuse},
+            report=lambda what, done, total: progress.update(bar, description=what, completed=done, total=total),
         )  # fmt: skip
     title = f"{task}: accuracy against forwards, {test} test items"
     (out / "frontier.html").write_text(page(points, title), encoding="utf-8")
@@ -114,17 +114,17 @@ def frontier_table(points: Any, title: str) -> Any:
     """A line a setting; the area stands at a decoder's first."""
     from rich.table import Table
 
-    from remask.evaluation.frontier import area
+    from remask.evaluation.frontier import areas_of
 
-    most = max([2.0, *(point.forwards for point in points)])
-    shown = Table("setting", "accuracy", "95 % interval", "forwards per row", "tokens per forward", "above the static frontier", "area", title=title)
+    areas = areas_of(points)
+    shown = Table("setting", "accuracy", "95 % interval", "forwards per row", "tokens per forward", "positions", "above the static frontier", "area", title=title)
     seen: set[str] = set()
     for point in points:
-        total = "" if point.decoder in seen else f"{area([other for other in points if other.decoder == point.decoder], most):.3f}"
+        total = "" if point.decoder in seen else f"{areas[point.decoder]:.3f}"
         seen.add(point.decoder)
         shown.add_row(
             point.spec, f"{point.accuracy:.3f}", "{:.3f}-{:.3f}".format(*point.interval), f"{point.forwards:.2f}", f"{point.tokens_per_forward:.2f}",
-            "" if point.gained is None else "{:+.3f} ({:+.3f} to {:+.3f})".format(*point.gained), total,
+            f"{point.positions:.0f}", "" if point.gained is None else "{:+.3f} ({:+.3f} to {:+.3f})".format(*point.gained), total,
         )  # fmt: skip
     return shown
 

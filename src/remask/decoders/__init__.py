@@ -17,6 +17,7 @@ from remask.decoders.low_confidence import LowConfidence, Random
 from remask.decoders.p2 import P2
 from remask.decoders.prophet import Prophet
 from remask.decoders.remdm import ReMDM
+from remask.decoders.remdm_llada import ReMDMLLaDA
 from remask.decoders.risk import Risk
 from remask.decoders.saber import Saber
 from remask.decoders.slow_fast import SlowFast
@@ -52,11 +53,13 @@ DECODERS: dict[str, type[Decoder]] = {
     "core": CoRe,
     "p2": P2,
     "remdm": ReMDM,
+    "remdm_llada": ReMDMLLaDA,
     "risk": Risk,
     "wino": WINO,
 }
 
 __all__ = [
-    "DECODERS", "DUS", "P2", "PC", "WINO", "Ancestral", "CoRe", "Credit", "Decoder", "Entropy", "EntropyBound", "Factor", "FirstHitting", "Halton", "Hierarchy", "JointThreshold",
-    "Klass", "LocalLeap", "LowConfidence", "MaskgitPlus", "Origin", "Prophet", "Random", "ReMDM", "Risk", "STaRR", "Saber", "SlowFast", "Spaced", "Threshold", "TopKMargin", "View",
+    "DECODERS", "DUS", "P2", "PC", "WINO", "Ancestral", "CoRe", "Credit", "Decoder", "Entropy", "EntropyBound", "Factor", "FirstHitting", "Halton", "Hierarchy",
+    "JointThreshold", "Klass", "LocalLeap", "LowConfidence", "MaskgitPlus", "Origin", "Prophet", "Random", "ReMDM", "ReMDMLLaDA", "Risk", "STaRR", "Saber", "SlowFast",
+    "Spaced", "Threshold", "TopKMargin", "View",
 ]  # fmt: skip

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas, Edit
-from remask.citation import Paper
+from remask.citation import REMDM, Paper
 from remask.decoders.base import Decoder, View
 from remask.errors import RemaskError
 from remask.randomness import ORDER, TRANSFER
-
-PAPER = Paper("Remasking Discrete Diffusion Models with Inference-Time Scaling", "2503.00307", 2025, "Guanghan Wang and Yair Schiff and Subham Sekhar Sahoo and Volodymyr Kuleshov")
 
 Strategy = Literal["cap", "rescale", "conf", "loop", "switch"]
 END = 1e-5
@@ -46,7 +44,7 @@ class ReMDM(Decoder):
     t_off: float = 0.05
     alpha_on: float = 0.9
     draws: ClassVar[bool] = True
-    papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
+    papers: ClassVar[tuple[Paper, ...]] = (REMDM,)
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -49,6 +49,7 @@ SWEEPS: dict[str, tuple[str, ...]] = {
     "ancestral": tuple(f"ancestral:steps={steps}" for steps in (*STEPS, 64)),
     "first_hitting": ("first_hitting",),
     "remdm": tuple(f"remdm:steps={steps}{more}" for steps in (8, 16, 32, 64) for more in ("", ",strategy=conf")),
+    "remdm_llada": tuple(f"remdm_llada:steps={steps},loops={loops}" for steps in STEPS[2:] for loops in (4, 16)),
     "p2": tuple(f"p2:steps={steps},eta={eta}" for steps in (8, 16, 32) for eta in (1.0, 2.0)),
     "core": ("core", *(f"core:steps={steps},every={max(2, steps // 4)},reviews=2" for steps in STEPS[1:])),
     "wino": tuple(f"wino:tau={tau},check={check}" for tau, check in ((0.5, 0.9), (0.6, 0.9), (0.7, 0.7), (0.8, 0.9), (0.9, 0.9))),
@@ -71,7 +72,7 @@ Records = Sequence[dict[str, Any]]
 class Point:
     """One setting on the reported split, its example the first item while it is written. Differences are of accuracy, with 95 % paired bootstrap intervals.
 
-    lost: against one token per forward.  gained: against the static threshold's frontier at equal forwards, None outside it.
+    positions: computed a row.  lost: against one token per forward.  gained: against the static threshold's frontier at equal forwards, None outside it.
     kept: the accuracy on the split that settings are chosen on, less that of one token per forward.
     """
 
@@ -85,6 +86,7 @@ class Point:
     lost: tuple[float, float, float] = (0.0, 0.0, 0.0)
     gained: tuple[float, float, float] | None = None
     kept: float = 0.0
+    positions: float = 0.0
 
 
 def settings(name: str) -> tuple[str, ...]:
@@ -116,12 +118,14 @@ def frontier(
     seed: int = 0,
     sweep: bool = True,
     about: dict[str, Any] | None = None,
-    report: Callable[[str, int], None] | None = None,
+    report: Callable[[str, int, int], None] | None = None,
 ) -> list[Point]:
     """Sweep on `valid`, freeze what is on each decoder's frontier, report it on `test`. Every result is kept in `folder` and not computed again.
 
     The first point is the reference, one token per forward.  sweep: False runs names as they are written.  about: goes into every line of frontier.jsonl.
     """
+    where = environment(model)
+    same_run(folder, {**(about or {}), "seed": seed, "max_new_tokens": max_new_tokens, "device": where["device"], "dtype": where["dtype"]})
     (folder / "valid").mkdir(parents=True, exist_ok=True)
     (folder / "test").mkdir(exist_ok=True)
 
@@ -130,7 +134,7 @@ def frontier(
 
         def told(done: int) -> None:
             if report is not None:
-                report(f"{split} {spec}", done)
+                report(f"{split} {spec}", done, len(items))
 
         return evaluate(model, items, max_new_tokens=max_new_tokens, batch=batch, seed=seed, out=out, report=told, **make(spec))
 
@@ -144,10 +148,22 @@ def frontier(
     static = [records[spec] for name, spec, _ in frozen if name == "threshold"]
     examples = {spec: example(model, test[0], folder / "test" / (file_name(spec) + ".txt"), max_new_tokens=max_new_tokens, seed=seed, **make(spec)) for spec in records}
     points = [point_of(name, spec, kept, records[spec], records[REFERENCE], static, examples[spec], model) for name, spec, kept in frozen]
-    more = {**(about or {}), "items": len(test), "batch": batch, "max_new_tokens": max_new_tokens, "environment": environment(model)}
-    lines = [json.dumps({**asdict(point), **more}, ensure_ascii=False) for point in points]
+    more = {**(about or {}), "chosen_on": len(valid), "items": len(test), "batch": batch, "max_new_tokens": max_new_tokens, "environment": where}
+    areas = areas_of(points)
+    lines = [json.dumps({**asdict(point), "area": areas[point.decoder], **more}, ensure_ascii=False) for point in points]
     (folder / "frontier.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return points
+
+
+def same_run(folder: Path, settings: dict[str, Any]) -> None:
+    """Note in `folder` what its results depend on besides decoder and item; raise where something else is noted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "run.json"
+    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
+    for name in {**noted, **settings}:
+        if noted.get(name) != settings.get(name):
+            raise RemaskError(f"{folder} holds results with {name} {noted.get(name)}, not {settings.get(name)}; name another folder")
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def point_of(name: str, spec: str, kept: float, records: Records, reference: Records, static: Sequence[Records], shown: str, model: Any) -> Point:
@@ -155,7 +171,7 @@ def point_of(name: str, spec: str, kept: float, records: Records, reference: Rec
     s = summarise(records, model)
     lost = paired_difference([record["right"] for record in records], [record["right"] for record in reference])
     gained = None if name == "threshold" else at_equal_forwards(records, static)
-    return Point(name, spec, s["accuracy"], tuple(s["interval"]), s["forwards_per_row"], s["tokens_per_forward"], shown, lost, gained, kept)
+    return Point(name, spec, s["accuracy"], tuple(s["interval"]), s["forwards_per_row"], s["tokens_per_forward"], shown, lost, gained, kept, s["positions_per_row"])
 
 
 def at_loss(points: Sequence[Point], loss: float = LOSS) -> dict[str, Point | None]:
@@ -170,6 +186,12 @@ def at_loss(points: Sequence[Point], loss: float = LOSS) -> dict[str, Point | No
 def file_name(spec: str) -> str:
     """A spec string as a file's name."""
     return "".join(character if character.isalnum() or character in ".=,-_" else "~" for character in spec)
+
+
+def areas_of(points: Sequence[Point]) -> dict[str, float]:
+    """decoder -> its area up to the most forwards of any, so that areas compare."""
+    most = max([2.0, *(point.forwards for point in points)])
+    return {name: area([point for point in points if point.decoder == name], most) for name in dict.fromkeys(point.decoder for point in points)}
 
 
 def area(points: Sequence[Point], most: float) -> float:

@@ -6,14 +6,21 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from remask.evaluation.frontier import Point
+from remask.evaluation.frontier import Point, areas_of
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933", "#882255", "#44aa99", "#661100", "#6699cc")
 WIDTH, HEIGHT, EDGE = 860, 480, 60
+STYLE = """body{font:14px sans-serif;margin:2em;max-width:60em}svg text{font:12px sans-serif}circle:hover,circle:focus,circle.shown{stroke:#000;stroke-width:2;outline:none}
+pre{min-height:14em;white-space:pre-wrap;overflow-wrap:anywhere;background:#f4f4f4;padding:1em}"""
+SCRIPT = """for (const point of document.querySelectorAll('circle')) for (const kind of ['pointerenter', 'focus', 'click']) point.addEventListener(kind, () => {
+  document.querySelector('.shown')?.classList.remove('shown');
+  point.classList.add('shown');
+  document.querySelector('pre').textContent = point.dataset.told;
+});"""
 
 
 def page(points: Sequence[Point], title: str) -> str:
-    """Accuracy against mean forwards per row, a line a decoder; bars are 95 % intervals."""
+    """Accuracy against mean forwards per row, a line a decoder; bars are 95 % intervals. A point that is pointed at shows its setting and its example below."""
     most = max([2.0, *(point.forwards for point in points)])
     names = list(dict.fromkeys(point.decoder for point in points))
 
@@ -37,13 +44,17 @@ def page(points: Sequence[Point], title: str) -> str:
         for point in own:
             low, high = point.interval
             cost = f"forwards {point.forwards:.2f}, tokens per forward {point.tokens_per_forward:.2f}"
-            told = f"{point.spec}\naccuracy {point.accuracy:.3f} ({low:.3f}-{high:.3f}), {cost}\n{point.example}"
+            figures = f"{point.spec}\naccuracy {point.accuracy:.3f} ({low:.3f}-{high:.3f}), {cost}, positions {point.positions:.0f}"
+            told = escape(f"{figures}\n\nforwards: text, _ is masked\n{point.example}").replace("\n", "&#10;")
             here = x(point.forwards)
             drawn.append(f'<line x1="{here:.1f}" x2="{here:.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}" stroke="{colour}" opacity="0.4"/>')
-            drawn.append(f'<circle cx="{here:.1f}" cy="{y(point.accuracy):.1f}" r="4" fill="{colour}"><title>{escape(told)}</title></circle>')
-    legend = " ".join(f'<span style="color:{COLOURS[k % len(COLOURS)]}">&#9679; {escape(name)}</span>' for k, name in enumerate(names))
-    style = "body{font:14px sans-serif;margin:2em;max-width:60em}svg text{font:12px sans-serif}"
+            drawn.append(f'<circle cx="{here:.1f}" cy="{y(point.accuracy):.1f}" r="4" fill="{colour}" tabindex="0" data-told="{told}"><title>{escape(figures)}</title></circle>')
+    areas = areas_of(points)
+    legend = " ".join(f'<span style="color:{COLOURS[k % len(COLOURS)]}">&#9679; {escape(name)} ({areas[name]:.3f})</span>' for k, name in enumerate(names))
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{style}</style><h1>{escape(title)}</h1><p>{legend}</p>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(drawn)}</svg></html>\n'
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style><h1>{escape(title)}</h1>"
+        f"<p>In brackets: the best accuracy within a budget, averaged over budgets from 1 to {most:.0f} forwards on a logarithmic scale.</p><p>{legend}</p>"
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="group" aria-label="{escape(title)}">{"".join(drawn)}</svg>'
+        f"<pre>Point at a setting, or step through them with the Tab key: what it is, what it costs, and how it writes the first test item.</pre><script>{SCRIPT}</script></html>\n"
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import platform
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import remask
 from remask.denoise import Step
 from remask.errors import RemaskError
 from remask.evaluation.intervals import wilson
@@ -45,7 +48,7 @@ def evaluate(
     waiting = [index for index in range(len(items)) if index not in done]
     for start in range(0, len(waiting), batch):
         chosen = waiting[start : start + batch]
-        seen = None if through is None else partial(through, chosen)
+        seen = None if through is None else functools.partial(through, chosen)
         after = [items[index].after for index in chosen]
         completions = generate(
             model,
@@ -123,7 +126,24 @@ def summarise(records: Sequence[dict[str, Any]], model: Any) -> dict[str, Any]:
 
 
 def environment(model: Any) -> dict[str, str]:
-    """Device, precision and versions."""
+    """Device, precision, versions, and the commit of a checkout."""
     device = torch.device(getattr(model, "device", "cpu"))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"device": f"{device.type} ({name})", "dtype": str(getattr(model, "dtype", "")).removeprefix("torch."), "torch": torch.__version__, "python": platform.python_version()}
+    return {
+        "device": f"{device.type} ({name})", "dtype": str(getattr(model, "dtype", "")).removeprefix("torch."), "torch": torch.__version__, "python": platform.python_version(),
+        "remask": remask.__version__, "commit": commit(),
+    }  # fmt: skip
+
+
+@functools.cache
+def commit() -> str:
+    """REMASK_COMMIT, or what git says of the checkout that this file lies in; "unknown" outside one."""
+    if found := os.environ.get("REMASK_COMMIT"):
+        return found
+    here = Path(__file__).resolve().parent
+    try:
+        asked = subprocess.run(["git", "-C", str(here), "rev-parse", "--show-prefix", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    prefix, _, name = asked.stdout.strip().partition("\n")
+    return name if prefix == "src/remask/evaluation/" else "unknown"  # installed below somebody else's repository
