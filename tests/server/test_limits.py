@@ -17,6 +17,7 @@ import remask
 from remask.engine import Engine
 from remask.server import bridge
 from remask.server.limits import Limits
+from remask.trace.file import read
 from tests.server.serving import post, serving
 
 BAD = {
@@ -262,18 +263,19 @@ def test_shutdown_finishes_what_runs(letters):
     assert found[0][1]["remask"]["forwards"][0] > 100
 
 
-def start_command(letters, port):
-    command = [sys.executable, "-c", "from remask.cli import main; main()", "serve", "--model", str(letters), "--name", "tiny", "--port", str(port)]
+def start_command(letters, port, *more):
+    command = [sys.executable, "-c", "from remask.cli import main; main()", "serve", "--model", str(letters), "--name", "tiny", "--port", str(port), *more]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
     while "running on" not in (line := process.stderr.readline()):
         assert line, "the command ended"
     return process, line.split("http://")[1].split(" ")[0]
 
 
-def test_the_command_serves_again_after_kill_9_and_ends_quietly_when_asked(letters):
+def test_the_command_serves_again_after_kill_9_and_ends_quietly_when_asked(letters, tmp_path):
     body = {"prompt": "abc", "max_tokens": 9, "seed": 1, "temperature": 1}
-    process, where = start_command(letters, 0)
-    first = post(f"http://{where}", "/v1/completions", body)[1]["choices"]
+    process, where = start_command(letters, 0, "--trace", str(tmp_path / "traces"))
+    answer = post(f"http://{where}", "/v1/completions", body)[1]
+    first = answer["choices"]
     process.send_signal(signal.SIGKILL)
     process.wait()
     process, where = start_command(letters, int(where.rsplit(":", 1)[1]))
@@ -281,3 +283,4 @@ def test_the_command_serves_again_after_kill_9_and_ends_quietly_when_asked(lette
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) in (0, -signal.SIGTERM)
     assert "Traceback" not in process.stderr.read()
+    assert read(tmp_path / "traces" / f"{answer['id']}.jsonl").events["0"][-1].done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ def run(
     rows: Annotated[int, typer.Option(help="Most rows decoded at once.")] = 32,
     queue: Annotated[int, typer.Option(help="Most rows that wait; one more is answered 429.")] = 1024,
     timeout: Annotated[float, typer.Option(help="Seconds a row may take, waiting included.")] = 300.0,
+    trace: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write what every step of every request did: a file named by its id, for `remask trace`.")] = None,
     most_bytes: Annotated[int, typer.Option(help="Of a request's body.")] = 1 << 20,
 ) -> None:
     """Serve a model by OpenAI's protocol, with a page at / that shows it at work. Needs the extra `serve`."""
@@ -41,5 +43,5 @@ def run(
     if timeout <= 0 or most_bytes < 1 or not 0 <= port < 1 << 16:
         raise RemaskError(f"timeout {timeout}, most-bytes {most_bytes}, port {port}: use a timeout above 0, at least 1 byte, and a port below 65536")
     network = open_model(model, device, dtype, revision)
-    service = Service(Engine(network, max_rows=rows, queue=queue), name or os.path.basename(model.rstrip("/")), timeout, Limits(api_key or None, most_bytes))
+    service = Service(Engine(network, max_rows=rows, queue=queue), name or os.path.basename(model.rstrip("/")), timeout, Limits(api_key or None, most_bytes), trace)
     uvicorn.run(create_app(service), host=host, port=port, access_log=False, timeout_graceful_shutdown=int(timeout) + 1, server_header=False)
