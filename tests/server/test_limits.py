@@ -1,5 +1,6 @@
 """What the server refuses, with which status and words, and what it survives: bodies without sense, slow and vanished clients, a full queue, shutdown, kill -9."""
 
+import http.client
 import json
 import os
 import random
@@ -131,11 +132,12 @@ def test_malformed_bodies_are_never_a_defect_of_the_server(server):
 
 
 def test_the_key_is_asked_for_everywhere_but_where_nothing_is_told(letters):
-    with serving(letters, limits=Limits(api_key="secret")) as (address, _):
+    with serving(letters, limits=Limits(api_keys=("other", "secret"))) as (address, _):
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
             status, answer = post(address, "/v1/completions", {"prompt": "a", "max_tokens": 1}, headers)
             assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
         assert post(address, "/v1/completions", {"prompt": "a", "max_tokens": 1}, {"Authorization": "Bearer secret"})[0] == 200
+        assert post(address, "/v1/completions", {"prompt": "a", "max_tokens": 1}, {"Authorization": "Bearer other"})[0] == 200
         for path, status in (("/", 200), ("/health", 200), ("/metrics", 401), ("/v1/models", 401), ("/v1/remask/parts", 401)):
             assert status_of(address + path) == status
 
@@ -224,6 +226,37 @@ def test_a_full_queue_is_429_and_nothing_of_the_request_stays(letters):
         first.join()
         assert post(address, "/v1/completions", {"prompt": "a", "max_tokens": 1})[0] == 200
         until(lambda: service.engine.running == service.engine.waiting == 0)
+
+
+def ask(address, body, *, host="127.0.0.1", key=""):
+    """Send a body from this address or with this key, and wait for the status in a thread; the list gets it."""
+    found = []
+
+    def send():
+        line = http.client.HTTPConnection(address.removeprefix("http://"), source_address=(host, 0))
+        line.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json", "Authorization": f"Bearer {key}"})
+        found.append(line.getresponse().status)
+        line.close()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread, found
+
+
+@pytest.mark.parametrize("by", ["address", "key"])
+def test_a_client_with_a_long_queue_does_not_keep_another_waiting(letters, by):
+    one, other = ({"host": "127.0.0.2"}, {}) if by == "address" else ({"key": "a"}, {"key": "b"})
+    keys = () if by == "address" else ("a", "b")
+    with serving(letters, engine=Engine(remask.load(letters), max_rows=2, queue=100), limits=Limits(api_keys=keys)) as (address, service):
+        greedy = [ask(address, {"prompt": "abc", "max_tokens": 60, "decoder": "ancestral:steps=60", "n": 8}, **one) for _ in range(8)]
+        until(lambda: service.engine.waiting > 30)
+        thread, status = ask(address, {"prompt": "abc", "max_tokens": 4}, **other)
+        thread.join()
+        assert status == [200]
+        assert service.engine.waiting > 20, "the one that asked for 64 rows before is far from done"
+        for thread, _ in greedy:
+            thread.join()
+        assert {status for _, (status,) in greedy} == {200, 429}, "half of the queue is for others"
 
 
 @pytest.mark.parametrize("stream", [False, True])

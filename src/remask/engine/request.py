@@ -35,6 +35,7 @@ class Request:
 
     max_forwards: the row ends with what it has after so many network evaluations.  deadline: the same after so many seconds since it
     was submitted.  updates: False keeps only the last one.  confidence: updates carry the largest probability of every position.
+    client: whose it is: clients take turns, and one leaves room in the queue for others; "" is nobody in particular, who may fill it.
     record: updates carry what a trace has of the row, the run of which is called `run`; with drafts, unless `drafts` is False.
     """
 
@@ -48,6 +49,7 @@ class Request:
     early_stop: bool = True
     max_forwards: int | None = None
     deadline: float | None = None
+    client: str = ""
     updates: bool = True
     confidence: bool = False
     record: bool = False

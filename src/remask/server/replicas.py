@@ -38,7 +38,9 @@ class Options(BaseModel):
 def replica(options: Options) -> FastAPI:
     """The app of one replica, with a model and an engine of its own; it is built where it runs."""
     network = load(options.model, device=options.device, dtype=options.dtype)
-    return create_app(Service(Engine(network, max_rows=options.rows, queue=options.queue), options.name, options.timeout, Limits(options.api_key), options.traces))
+    return create_app(
+        Service(Engine(network, max_rows=options.rows, queue=options.queue), options.name, options.timeout, Limits(tuple((options.api_key or "").split())), options.traces)
+    )
 
 
 def application(options: Options) -> Any:

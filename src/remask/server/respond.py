@@ -47,7 +47,9 @@ async def respond(service: Service, body: CompletionBody | ChatBody, request: Re
     began = time.monotonic()
     named(service, body.model)
     model = service.engine.model
-    wanted = await asyncio.to_thread(asked, body, model, longest=service.longest, deadline=service.timeout, traced=service.traces is not None)
+    wanted = await asyncio.to_thread(
+        asked, body, model, longest=service.longest, deadline=service.timeout, client=service.limits.client(request), traced=service.traces is not None
+    )
     known = sum(token != model.mask_id for token in wanted.requests[0].prompt_ids)
     form = Form(kind, service.name, known, wanted.seed, logprobs=body.logprobs is not None and body.logprobs is not False)
     tickets = await asyncio.to_thread(submit_all, service.engine, wanted.requests)
