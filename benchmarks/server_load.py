@@ -136,10 +136,10 @@ def run_memory(port: int, process: subprocess.Popen[str], options: argparse.Name
         report(f"{number * options.requests // 10} requests, memory {resident(process):.1f} MB", statuses, seconds, time.monotonic() - began)
 
 
-async def slow_reader(port: int, stop: asyncio.Event) -> None:
+async def slow_reader(port: int, stop: asyncio.Event, host: str) -> None:
     """Asks for a long stream and takes nothing of it."""
     data = json.dumps({"prompt": "abc", "max_tokens": 200, "decoder": "low_confidence", "stream": True, "include_canvas": True}).encode()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024, local_addr=(host, 0))
     reader._transport.pause_reading()  # type: ignore[attr-defined]
     writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
     await stop.wait()
@@ -147,17 +147,18 @@ async def slow_reader(port: int, stop: asyncio.Event) -> None:
 
 
 def run_readers(port: int, process: subprocess.Popen[str], options: argparse.Namespace) -> None:
-    """Latency of other clients without and with slow readers."""
+    """Latency of other clients without slow readers, with some of the same address, and with some of another, who take turns with them."""
 
     async def beside() -> None:
-        for slow in (0, options.slow):
+        for slow, host in ((0, ""), (options.slow, "127.0.0.1"), (options.slow, "127.0.0.2")):
             stop, began = asyncio.Event(), time.monotonic()
-            readers = [asyncio.create_task(slow_reader(port, stop)) for _ in range(slow)]
+            readers = [asyncio.create_task(slow_reader(port, stop, host)) for _ in range(slow)]
             await asyncio.sleep(0.5)
             statuses, seconds, _ = await clients(port, options.clients, options.requests, random.Random(0))
-            report(f"beside {slow} slow readers", statuses, seconds, time.monotonic() - began)
+            report(f"beside {slow} slow readers {host}", statuses, seconds, time.monotonic() - began)
             stop.set()
             await asyncio.gather(*readers)
+            await asyncio.sleep(5)
 
     asyncio.run(beside())
     print(f"memory {resident(process):.0f} MB")

@@ -39,9 +39,9 @@ LAW: dict[str, set[str]] = {
     "likelihood": {*RECORDS, "compute"},
     "generate": {*RECORDS, *PARTS, "denoise", "text"},
     **{name: {*RECORDS, *PARTS, *BORDERS} for name in ("continuous", "search", "trace", "training")},
-    "evaluation": {*RECORDS, *PARTS, *BORDERS, "continuous"},
+    "evaluation": {*RECORDS, *PARTS, *BORDERS, "continuous", "trace"},
     "engine": {*RECORDS, *PARTS, *BORDERS, "trace"},
-    "batch": {*RECORDS, *PARTS, *BORDERS, "engine"},
+    "batch": {*RECORDS, *PARTS, *BORDERS, "trace", "engine"},
     "server": {*RECORDS, *PARTS, *BORDERS, "trace", "engine"},
 }
 """Module or package -> what it may import beside itself, the errors and the papers; the command line and the public names may import all."""

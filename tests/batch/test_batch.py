@@ -14,6 +14,9 @@ from remask.batch import Settings, run
 from remask.batch.results import Results
 from remask.batch.run import read, through
 from remask.engine import Engine
+from remask.trace.file import TraceFile
+from remask.trace.file import read as read_trace
+from remask.trace.record import replay
 from tests.cli.test_commands import remask_command
 
 SETTINGS = Settings(decoder="threshold:tau=0.3", max_new_tokens=6)
@@ -174,3 +177,68 @@ def test_the_verb_completes_a_file_and_says_how_many_lines_failed(checkpoint, tm
     assert wrong.returncode == 2
     assert "sloth" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def traced(source, out, model, trace, **engine):
+    """A run that keeps what every step did, as the command does."""
+    with TraceFile(trace, model.tokenizer, resume=out.exists()) as file:
+        return run(source, out, SETTINGS, lambda lines: through(Engine(model, **{"max_rows": 4, "queue": 4, **engine}), lines, SETTINGS, trace=file))
+
+
+def test_every_line_is_a_run_of_the_trace_and_replays_to_its_tokens(checkpoint, tmp_path):
+    model = remask.load(checkpoint)
+    lines = [*many(9), {"prompt": "1", "decoder": "sloth"}, {"prompt": "12", "decoder": "p2:steps=3", "window": "blocks:3", "temperature": 1}]
+    source, out, trace = write(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl", tmp_path / "trace.jsonl"
+    complete(source, tmp_path / "plain.jsonl", model)
+    traced(source, out, model, trace)
+    assert out.read_bytes() == (tmp_path / "plain.jsonl").read_bytes()
+    found = read_trace(trace)
+    assert set(found.openings) == {str(n) for n in range(11)} - {"9"}
+    finals = replay(found)
+    for record in records(out):
+        if "error" not in record:
+            run_of, prompt = str(record["index"]), len(lines[record["index"]]["prompt"])
+            assert finals[run_of][prompt:][: len(record["tokens"])] == record["tokens"]
+            assert (found.events[run_of][-1].forwards, found.events[run_of][-1].positions) == (record["forwards"], record["positions"])
+            assert found.events[run_of][-1].done
+            assert all(event.draft is None for event in found.events[run_of])
+    assert found.openings["10"].settings == {"decoder": "p2:steps=3", "window": "blocks:length=3", "reuse": "fresh", "shapers": "Temperature(value=1.0)"}
+    assert found.openings["3"].seed == 3
+
+
+def until(lines):
+    """Make this process end as soon as so many lines are in the file."""
+    add = Results.add
+
+    def last(self, made):
+        add(self, made)
+        if len(self.done) >= lines:
+            os._exit(0)
+
+    Results.add = last
+
+
+def test_a_traced_run_that_is_killed_has_the_whole_trace_of_every_line_it_wrote(checkpoint, tmp_path):
+    model = remask.load(checkpoint)
+    source, out, trace = write(tmp_path / "in.jsonl", many(60)), tmp_path / "out.jsonl", tmp_path / "trace.jsonl"
+    traced(source, tmp_path / "whole.jsonl", model, tmp_path / "whole-trace.jsonl")
+    for number in range(1, 6):  # the process ends as soon as so many lines are written
+        child = os.fork()
+        if not child:
+            until(9 * number)
+            traced(source, out, model, trace)
+        os.waitpid(child, 0)
+        found = read_trace(trace)
+        assert all(found.events[str(record["index"])][-1].done for record in records(out))
+    traced(source, out, model, trace)
+    whole, found = read_trace(tmp_path / "whole-trace.jsonl"), read_trace(trace)
+    assert found.openings == whole.openings
+    assert replay(found) == replay(whole)
+    assert {name: len(events) for name, events in found.events.items()} == {name: len(events) for name, events in whole.events.items()}
+
+
+def test_the_verb_keeps_a_trace(checkpoint, tmp_path):
+    source = write(tmp_path / "in.jsonl", [{"prompt": "12"}])
+    done = remask_command("batch", str(source), str(tmp_path / "out.jsonl"), "--model", str(checkpoint), "--max-new-tokens", "4", "--trace", str(tmp_path / "trace.jsonl"))
+    assert done.returncode == 0, done.stderr
+    assert replay(read_trace(tmp_path / "trace.jsonl"))["0"][2:][: len(records(tmp_path / "out.jsonl")[0]["tokens"])] == records(tmp_path / "out.jsonl")[0]["tokens"]

@@ -5,6 +5,9 @@ import pytest
 import remask
 from remask.batch import Settings, run
 from remask.batch.cluster import through_ray
+from remask.batch.run import through
+from remask.engine import Engine
+from remask.trace.file import TraceFile, read
 from tests.batch.test_batch import complete, many, write
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'remask[ray]'")
@@ -24,3 +27,20 @@ def test_two_workers_complete_what_one_engine_completes(checkpoint, tmp_path):
     complete(source, tmp_path / "alone.jsonl", remask.load(checkpoint), settings)
     assert run(source, tmp_path / "ray.jsonl", settings, lambda lines: through_ray(lines, settings, model=str(checkpoint), rows=1)) == 1
     assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_hand_back_the_trace_of_what_they_wrote(checkpoint, tmp_path):
+    settings = Settings(decoder="threshold:tau=0.3")
+    source = write(tmp_path / "in.jsonl", many(12))
+    found = {}
+    for name in ("alone", "ray"):
+        with TraceFile(tmp_path / f"{name}-trace.jsonl", remask.load(checkpoint).tokenizer if name == "alone" else None) as trace:
+            if name == "alone":
+                run(source, tmp_path / "alone.jsonl", settings, lambda lines, to=trace: through(Engine(remask.load(checkpoint), max_rows=1), lines, settings, trace=to))
+            else:
+                run(source, tmp_path / "ray.jsonl", settings, lambda lines, to=trace: through_ray(lines, settings, model=str(checkpoint), rows=1, trace=to))
+        found[name] = read(tmp_path / f"{name}-trace.jsonl")
+    assert found["ray"].openings == found["alone"].openings
+    assert found["ray"].events == found["alone"].events
+    assert found["ray"].pieces == found["alone"].pieces

@@ -252,3 +252,52 @@ def test_packing_is_the_cheapest_of_all_partitions(forward_cost):
     found = packs(counts, lengths, forward_cost)
     assert sorted(index for bundle in found for index in bundle) == list(range(5))
     assert cost(found, counts, lengths, forward_cost) == min(cost(bundles, counts, lengths, forward_cost) for bundles in partitions(list(range(5))))
+
+
+def waves(engine, tickets):
+    """The names of the rows that were admitted at each step."""
+    found, known = [], set()
+    while engine.step():
+        new = [name for name, ticket in tickets.items() if ticket.admitted and name not in known]
+        known |= set(new)
+        found += [new] if new else []
+    return found
+
+
+def test_clients_take_turns_and_each_is_served_in_the_order_of_arrival():
+    engine = Engine(chain_b(), max_rows=2)
+    asked = [*(f"a{n}" for n in range(6)), "b0", "b1", "c0"]
+    tickets = {name: engine.submit(Request([1], 4, client=name[0])) for name in asked}
+    assert [name for wave in waves(engine, tickets) for name in sorted(wave)] == ["a0", "b0", "a1", "c0", "a2", "b1", "a3", "a4", "a5"]
+
+
+def test_a_client_with_a_thousand_requests_does_not_starve_one_that_comes_late():
+    engine = Engine(chain_b(), max_rows=4, queue=4096)
+    many = [engine.submit(Request([1], 2, client="a")) for _ in range(1000)]
+    engine.step()
+    late = engine.submit(Request([1], 2, client="b"))
+    for _ in range(4):
+        engine.step()
+    assert late.done
+    assert sum(ticket.done for ticket in many) < 12
+    engine.close(drain=False)
+
+
+def test_a_client_leaves_half_of_what_is_free_to_others_and_nobody_in_particular_may_fill_it():
+    engine = Engine(chain_b(), queue=16)
+    for client, count in (("a", 8), ("b", 4), ("c", 2), ("", 2)):
+        for _ in range(count):
+            engine.submit(Request([1], 4, client=client))
+        with pytest.raises(QueueFull):
+            engine.submit(Request([1], 4, client=client))
+    assert engine.waiting == 16
+    run(engine)
+
+
+def test_a_row_that_is_cancelled_while_it_waits_costs_nobody_a_turn():
+    engine = Engine(chain_b(), max_rows=1)
+    tickets = {name: engine.submit(Request([1], 2, client=name[0])) for name in ("a0", "a1", "b0", "c0", "a2")}
+    tickets["b0"].cancel()
+    tickets["a1"].cancel()
+    assert waves(engine, tickets) == [["a0"], ["c0"], ["a2"]]
+    assert engine.waiting == 0

@@ -13,10 +13,14 @@ import remask
 from remask import RemaskError, parse_decoder
 from remask.evaluation import tasks
 from remask.evaluation.against import at_equal_forwards
+from remask.evaluation.example import spelled
 from remask.evaluation.frontier import SWEEPS, Point, area, at_loss, chosen, file_name, frontier, settings
 from remask.evaluation.frontier_page import page
 from remask.evaluation.frontier_plot import picture
 from remask.evaluation.intervals import paired_difference
+from remask.text.ending import before_end
+from remask.trace.file import read
+from remask.trace.record import replay
 from tests.browser import open_browser
 
 
@@ -173,9 +177,13 @@ def test_a_run_is_continued_and_computes_nothing_twice(checkpoint, tmp_path):
     assert first.returncode == 0, first.stderr
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "f").glob("*/*.jsonl")}
     assert len(list((tmp_path / "f" / "valid").glob("*.jsonl"))) == len(SWEEPS["threshold"]) + 2, "the sweep, a setting that stands for itself, the reference"
+    whole = {path: path.read_bytes() for path in (tmp_path / "f" / "examples").glob("*.jsonl")}
+    torn, *_ = whole
+    torn.write_bytes(whole[torn][:-300])
     again = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert again.stdout == first.stdout
-    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert {path: path.stat().st_mtime_ns for path in files if path != torn} == {path: files[path] for path in files if path != torn}
+    assert torn.read_bytes() == whole[torn]
     assert "<circle" in (tmp_path / "f" / "frontier.html").read_text()
     assert (tmp_path / "f" / "frontier.png").read_bytes().startswith(b"\x89PNG")
     points = [json.loads(line) for line in (tmp_path / "f" / "frontier.jsonl").read_text().splitlines()]
@@ -185,4 +193,9 @@ def test_a_run_is_continued_and_computes_nothing_twice(checkpoint, tmp_path):
     assert [int(line.partition(":")[0]) for line in lines] == [1, 3, 5, 7, 10, 12, 14, 16], "one token per forward, 16 cells, 8 lines"
     assert lines[0].count("_") == 15
     assert "_" not in lines[-1]
+    traces = {path: read(path) for path in (tmp_path / "f" / "examples").glob("*.jsonl")}
+    assert {trace.openings["0"].settings["decoder"] for trace in traces.values()} == {point["spec"] for point in points}
+    for path, trace in traces.items():
+        (record, *_) = map(json.loads, (tmp_path / "f" / "test" / path.name).read_text().splitlines())
+        assert spelled(remask.load(checkpoint), before_end(replay(trace)["0"][16:], (10,))) == record["text"], "the same item as in the batch"
     assert "within 1 point of one token per forward" in first.stdout

@@ -10,6 +10,7 @@ import pytest
 import remask
 from remask import RemaskError
 from remask.evaluation import tasks
+from remask.trace.file import read
 from tests.cli.test_commands import remask_command
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -60,13 +61,17 @@ def test_generation_scores_what_the_task_checks_with_prompts_byte_for_byte(demo,
     assert found["costs"]["forwards_per_row"] == sum(completion.stats.forwards for completion in made) / len(made)
 
 
-def test_the_command_runs_a_task_and_names_one_that_does_not_exist(folder):
+def test_the_command_runs_a_task_and_names_one_that_does_not_exist(folder, tmp_path):
     arguments = ["eval", "--harness", "remask_words", "--tasks", str(folder), "--decoder", "threshold:tau=0.9", "--limit", "1", "--batch", "1"]
+    arguments += ["--trace", str(tmp_path / "trace.jsonl")]
     done = remask_command(*arguments)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout[done.stdout.index("{\n") :])
     assert found["n-samples"]["remask_words"]["effective"] == 1
     assert found["costs"]["generated_texts"] == 1
+    trace = read(tmp_path / "trace.jsonl")
+    assert trace.openings["0"].settings == {"decoder": "threshold", "window": "whole", "reuse": "fresh", "shapers": ""}
+    assert trace.events["0"][-1].forwards == found["costs"]["forwards_per_row"]
 
 
 def test_likelihoods_choose_the_right_answer(demo, folder):

@@ -1,5 +1,6 @@
 """The official client works unchanged, and what it gets is what the library would write."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
@@ -8,7 +9,7 @@ import torch
 
 import remask
 from remask.text.ending import before_end
-from tests.server.serving import TEMPLATE
+from tests.server.serving import TEMPLATE, post, serving
 
 DECODERS = ["low_confidence", "origin", "threshold:tau=0.5", "p2:steps=6", "random"]
 
@@ -163,3 +164,37 @@ def test_a_wrong_part_is_the_clients_bad_request(client):
     with pytest.raises(openai.BadRequestError, match="sloth") as caught:
         client.completions.create(model="tiny", prompt="a", extra_body={"decoder": "sloth"})
     assert caught.value.param == "decoder"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_server_that_is_asked_to_keeps_a_trace_of_every_request(letters, tmp_path, stream):
+    from remask.trace.file import read
+    from remask.trace.record import replay
+
+    with serving(letters, traces=tmp_path / "traces") as (address, _), openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
+        asked = {"model": "tiny", "prompt": "abc", "max_tokens": 12, "temperature": 1, "seed": 3, "n": 2, "extra_body": {"decoder": "p2:steps=6"}}
+        if stream:
+            chunks = list(client.completions.create(**asked, stream=True))
+            name, texts = chunks[0].id, ["".join(chunk.choices[0].text for chunk in chunks if chunk.choices[0].index == row) for row in range(2)]
+        else:
+            answer = client.completions.create(**asked)
+            name, texts = answer.id, [choice.text for choice in answer.choices]
+        other = client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "a"}], max_tokens=4)
+    trace = read(tmp_path / "traces" / f"{name}.jsonl")
+    assert {file.stem for file in (tmp_path / "traces").iterdir()} == {name, other.id}
+    assert [(trace.openings[run].seed, trace.openings[run].settings["decoder"]) for run in ("0", "1")] == [(3, "p2:steps=6"), (4, "p2:steps=6")]
+    tokenizer = remask.load(letters).tokenizer
+    assert [tokenizer.decode(tokens).startswith("abc" + text) for tokens, text in zip(replay(trace).values(), texts, strict=True)] == [True, True]
+    assert all(event.draft is None for events in trace.events.values() for event in events)
+
+
+def test_traces_that_cannot_be_kept_are_the_servers_fault_and_tell_no_path(letters, tmp_path):
+    with serving(letters, traces=tmp_path / "traces") as (address, service):
+        (tmp_path / "traces").rmdir()
+        status, answer = post(address, "/v1/completions", {"prompt": "abc", "max_tokens": 200, "decoder": "ancestral:steps=99999"})
+        assert (status, answer["error"]["message"]) == (500, "the server failed; its log says why")
+        while service.engine.running or service.engine.waiting:
+            time.sleep(0.01)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(remask.RemaskError, match="folder"), serving(letters, traces=tmp_path / "file"):
+        pass

@@ -1,5 +1,6 @@
 """What the server refuses, with which status and words, and what it survives: bodies without sense, slow and vanished clients, a full queue, shutdown, kill -9."""
 
+import http.client
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import remask
 from remask.engine import Engine
 from remask.server import bridge
 from remask.server.limits import Limits
+from remask.trace.file import read
 from tests.server.serving import post, serving
 
 BAD = {
@@ -130,11 +132,12 @@ def test_malformed_bodies_are_never_a_defect_of_the_server(server):
 
 
 def test_the_key_is_asked_for_everywhere_but_where_nothing_is_told(letters):
-    with serving(letters, limits=Limits(api_key="secret")) as (address, _):
+    with serving(letters, limits=Limits(api_keys=("other", "secret"))) as (address, _):
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
             status, answer = post(address, "/v1/completions", {"prompt": "a", "max_tokens": 1}, headers)
             assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
         assert post(address, "/v1/completions", {"prompt": "a", "max_tokens": 1}, {"Authorization": "Bearer secret"})[0] == 200
+        assert post(address, "/v1/completions", {"prompt": "a", "max_tokens": 1}, {"Authorization": "Bearer other"})[0] == 200
         for path, status in (("/", 200), ("/health", 200), ("/metrics", 401), ("/v1/models", 401), ("/v1/remask/parts", 401)):
             assert status_of(address + path) == status
 
@@ -225,6 +228,37 @@ def test_a_full_queue_is_429_and_nothing_of_the_request_stays(letters):
         until(lambda: service.engine.running == service.engine.waiting == 0)
 
 
+def ask(address, body, *, host="127.0.0.1", key=""):
+    """Send a body from this address or with this key, and wait for the status in a thread; the list gets it."""
+    found = []
+
+    def send():
+        line = http.client.HTTPConnection(address.removeprefix("http://"), source_address=(host, 0))
+        line.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json", "Authorization": f"Bearer {key}"})
+        found.append(line.getresponse().status)
+        line.close()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread, found
+
+
+@pytest.mark.parametrize("by", ["address", "key"])
+def test_a_client_with_a_long_queue_does_not_keep_another_waiting(letters, by):
+    one, other = ({"host": "127.0.0.2"}, {}) if by == "address" else ({"key": "a"}, {"key": "b"})
+    keys = () if by == "address" else ("a", "b")
+    with serving(letters, engine=Engine(remask.load(letters), max_rows=2, queue=100), limits=Limits(api_keys=keys)) as (address, service):
+        greedy = [ask(address, {"prompt": "abc", "max_tokens": 60, "decoder": "ancestral:steps=60", "n": 8}, **one) for _ in range(8)]
+        until(lambda: service.engine.waiting > 30)
+        thread, status = ask(address, {"prompt": "abc", "max_tokens": 4}, **other)
+        thread.join()
+        assert status == [200]
+        assert service.engine.waiting > 20, "the one that asked for 64 rows before is far from done"
+        for thread, _ in greedy:
+            thread.join()
+        assert {status for _, (status,) in greedy} == {200, 429}, "half of the queue is for others"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_row_that_takes_too_long_is_a_timeout(letters, stream):
     with serving(letters, timeout=0.3) as (address, _):
@@ -262,18 +296,19 @@ def test_shutdown_finishes_what_runs(letters):
     assert found[0][1]["remask"]["forwards"][0] > 100
 
 
-def start_command(letters, port):
-    command = [sys.executable, "-c", "from remask.cli import main; main()", "serve", "--model", str(letters), "--name", "tiny", "--port", str(port)]
+def start_command(letters, port, *more):
+    command = [sys.executable, "-c", "from remask.cli import main; main()", "serve", "--model", str(letters), "--name", "tiny", "--port", str(port), *more]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
     while "running on" not in (line := process.stderr.readline()):
         assert line, "the command ended"
     return process, line.split("http://")[1].split(" ")[0]
 
 
-def test_the_command_serves_again_after_kill_9_and_ends_quietly_when_asked(letters):
+def test_the_command_serves_again_after_kill_9_and_ends_quietly_when_asked(letters, tmp_path):
     body = {"prompt": "abc", "max_tokens": 9, "seed": 1, "temperature": 1}
-    process, where = start_command(letters, 0)
-    first = post(f"http://{where}", "/v1/completions", body)[1]["choices"]
+    process, where = start_command(letters, 0, "--trace", str(tmp_path / "traces"))
+    answer = post(f"http://{where}", "/v1/completions", body)[1]
+    first = answer["choices"]
     process.send_signal(signal.SIGKILL)
     process.wait()
     process, where = start_command(letters, int(where.rsplit(":", 1)[1]))
@@ -281,3 +316,4 @@ def test_the_command_serves_again_after_kill_9_and_ends_quietly_when_asked(lette
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) in (0, -signal.SIGTERM)
     assert "Traceback" not in process.stderr.read()
+    assert read(tmp_path / "traces" / f"{answer['id']}.jsonl").events["0"][-1].done

@@ -61,7 +61,7 @@ def test_an_error_stands_in_its_panel_and_the_lists_name_the_decoders(browser, s
 
 
 def test_the_key_is_sent_when_it_is_given(browser, letters):
-    with serving(letters, limits=Limits(api_key="secret")) as (address, _):
+    with serving(letters, limits=Limits(api_keys=("secret",))) as (address, _):
         browser.get(address)
         fill(browser, **{"prompt": "abc", "decoder-1": "", "tokens": "4"})
         browser.find_element("id", "go").click()

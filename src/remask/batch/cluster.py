@@ -11,28 +11,45 @@ from remask.batch.run import Line, through
 from remask.engine import Engine
 from remask.errors import RemaskError
 from remask.models.loading import load
+from remask.trace.file import Spelling, TraceFile, written
+from remask.trace.record import Record
 
 
 class Worker:
-    """For `map_batches`: columns `index` and `text` of lines -> a column `record` of JSON.
+    """For `map_batches`: columns `index` and `text` of lines -> columns `record` of JSON and `trace`, with `traced` the lines of a trace until then.
 
     engine: keyword arguments of Engine, the same for every worker.
     """
 
-    def __init__(self, model: str, device: str, dtype: str | None, settings: Settings, engine: Mapping[str, Any]) -> None:
-        self.settings, self.engine = settings, Engine(load(model, device=device, dtype=dtype), **engine)
+    def __init__(self, model: str, device: str, dtype: str | None, settings: Settings, engine: Mapping[str, Any], traced: bool) -> None:
+        self.settings, self.traced, self.engine = settings, traced, Engine(load(model, device=device, dtype=dtype), **engine)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
         lines = [Line(int(index), bytes(text)) for index, text in zip(batch["index"], batch["text"], strict=True)]
-        return {"record": [json.dumps(record, ensure_ascii=False) for record in through(self.engine, lines, self.settings)]}
+        kept: list[Record] = []
+        spelling = Spelling(self.engine.model.tokenizer)
+        made: dict[str, list[str]] = {"record": [], "trace": []}
+        for record in through(self.engine, lines, self.settings, trace=kept if self.traced else None):
+            made["record"].append(json.dumps(record, ensure_ascii=False))
+            made["trace"].append("".join(written(seen, spelling) for seen in kept))
+            kept.clear()
+        return made
 
 
 def through_ray(
-    lines: Sequence[Line], settings: Settings, *, model: str, device: str = "cpu", dtype: str | None = None, workers: int = 2, rows: int = 32
+    lines: Sequence[Line],
+    settings: Settings,
+    *,
+    model: str,
+    device: str = "cpu",
+    dtype: str | None = None,
+    workers: int = 2,
+    rows: int = 32,
+    trace: TraceFile | None = None,
 ) -> Iterator[dict[str, Any]]:
     """A record for each line, as `workers` of a Ray cluster hand them back: the one that RAY_ADDRESS names, else a local one.
 
-    A worker on a GPU takes a whole one. Lines that a lost worker held are done again by another: Ray's affair.
+    A worker on a GPU takes a whole one. Lines that a lost worker held are done again by another: Ray's affair.  trace: as of `through`.
     """
     try:
         import ray
@@ -46,10 +63,12 @@ def through_ray(
     data = ray.data.from_items([{"index": line.index, "text": line.text} for line in sorted(lines, key=lambda line: -len(line.text))])
     made = data.map_batches(
         Worker,
-        fn_constructor_args=(model, device, dtype, settings, {"max_rows": rows}),
+        fn_constructor_args=(model, device, dtype, settings, {"max_rows": rows}, trace is not None),
         batch_size=4 * rows,
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_gpus=1 if device.startswith("cuda") else 0,
     )
     for row in made.iter_rows():
+        if trace is not None:
+            trace.add(row["trace"])
         yield json.loads(row["record"])

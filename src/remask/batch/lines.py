@@ -69,11 +69,11 @@ def parse(text: bytes) -> dict[str, Any]:
     return line
 
 
-def request(index: int, line: Mapping[str, Any], settings: Settings, model: Any) -> Request:
-    """The request of a parsed line. infill: the masks of the prompt are filled in, and nothing is added."""
+def request(index: int, line: Mapping[str, Any], settings: Settings, model: Any, *, traced: bool = False) -> Request:
+    """The request of a parsed line. infill: the masks of the prompt are filled in, and nothing is added.  traced: as the run `index` of a trace."""
     chosen = settings.of(index, line)
     new = 0 if typed("infill", line.get("infill", False), bool) else chosen.max_new_tokens
-    return Request(ids(line, model), new, seed=chosen.seed, updates=False, **chosen.parts())
+    return Request(ids(line, model), new, seed=chosen.seed, updates=traced, record=traced, drafts=False, run=str(index), **chosen.parts())
 
 
 def ids(line: Mapping[str, Any], model: Any) -> list[int]:

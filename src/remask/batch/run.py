@@ -11,6 +11,7 @@ from remask.batch.lines import Settings, key, parse, request, result
 from remask.batch.results import Results
 from remask.engine import Engine, Request, Ticket
 from remask.errors import RemaskError
+from remask.trace.record import Records
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,18 @@ def read(source: Path) -> list[Line]:
         raise RemaskError(f"cannot read {source}: {error.strerror}; name a readable file") from None
 
 
-def through(engine: Engine, lines: Sequence[Line], settings: Settings) -> Iterator[dict[str, Any]]:
-    """A record for each line, as rows are done; the longest rows come first, so that none is left alone at the end."""
+def through(engine: Engine, lines: Sequence[Line], settings: Settings, *, trace: Records | None = None) -> Iterator[dict[str, Any]]:
+    """A record for each line, as rows are done; the longest rows come first, so that none is left alone at the end.
+
+    trace: takes what every step did, a run a line, called by its index and complete before the line's record is yielded.
+    """
     asked: list[tuple[Request, dict[str, Any], dict[str, Any]]] = []
     for line in lines:
         told: dict[str, Any] = {"index": line.index}
         try:
             parsed = parse(line.text)
             told |= {name: parsed[name] for name in ("id",) if name in parsed}
-            asked.append((request(line.index, parsed, settings, engine.model), parsed, told))
+            asked.append((request(line.index, parsed, settings, engine.model, traced=trace is not None), parsed, told))
         except RemaskError as error:
             yield {**told, "error": str(error)}
     asked.sort(key=lambda made: len(made[0].prompt_ids) + made[0].max_new_tokens)
@@ -73,6 +77,9 @@ def through(engine: Engine, lines: Sequence[Line], settings: Settings) -> Iterat
             except Exception as error:  # a line's own affair, as below
                 yield {**told, "error": str(error)}
         engine.step()
+        if trace is not None:
+            for seen in (seen for ticket in running for update in ticket.take() for seen in update.records):
+                trace.append(seen)
         for ticket in [ticket for ticket in running if ticket.done]:
             parsed, told = running.pop(ticket)
             try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from remask.cli.options import DecoderSpec, Device, Dtype, Model, ReuseSpec, WindowSpec, open_model
+from remask.cli.options import DecoderSpec, Device, Dtype, Model, ReuseSpec, Trace, WindowSpec, open_model
 
 
 def run(
@@ -26,6 +27,7 @@ def run(
     max_new_tokens: Annotated[int, typer.Option(help="Room behind each prompt.")] = 128,
     seed: Annotated[int, typer.Option(help="Line i uses seed + i.")] = 0,
     rows: Annotated[int, typer.Option(help="Most rows at once.")] = 32,
+    trace: Trace = None,
     ray: Annotated[bool, typer.Option(help="Spread the lines over a Ray cluster (extra `ray`).")] = False,
     workers: Annotated[int, typer.Option(help="With --ray: networks, each on a GPU of its own if --device is cuda.")] = 2,
 ) -> None:
@@ -37,13 +39,16 @@ def run(
     from remask.batch.cluster import through_ray
     from remask.batch.run import through
     from remask.engine import Engine
+    from remask.trace.file import TraceFile
 
     settings = Settings(decoder, window, reuse, temperature, top_p, top_k, max_new_tokens, seed)
-    if ray:
-        work = partial(through_ray, settings=settings, model=model, device=device, dtype=dtype or None, workers=workers, rows=rows)
-    else:
-        work = partial(through, Engine(open_model(model, device, dtype), max_rows=rows, queue=rows), settings=settings)
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True) as progress:
+    engine = None if ray else Engine(open_model(model, device, dtype), max_rows=rows, queue=rows)
+    opened = nullcontext() if trace is None else TraceFile(trace, engine and engine.model.tokenizer, resume=out.exists())
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True) as progress, opened as file:
+        if engine is None:
+            work = partial(through_ray, settings=settings, model=model, device=device, dtype=dtype or None, workers=workers, rows=rows, trace=file)
+        else:
+            work = partial(through, engine, settings=settings, trace=file)
         bar = progress.add_task(source.name)
         failed = complete(source, out, settings, work, network=f"{model} {dtype}", report=lambda done, total: progress.update(bar, completed=done, total=total))
     if failed:

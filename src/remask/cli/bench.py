@@ -76,7 +76,10 @@ def frontier(
     seed: Seed = 0,
     sweep: Annotated[bool, typer.Option("--sweep/--no-sweep", help="Whether a bare name stands for its sweep of settings, or for itself.")] = True,
 ) -> None:
-    """Accuracy against forwards: sweep every decoder on validation items, report what is best at some budget on test items."""
+    """Accuracy against forwards: sweep every decoder on validation items, report what is best at some budget on test items.
+
+    The first test item is traced under every setting reported: `remask trace OUT/examples/*.jsonl --html page.html` compares them.
+    """
     from rich.console import Console
     from rich.progress import Progress
 

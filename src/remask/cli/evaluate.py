@@ -16,6 +16,7 @@ from remask.cli.options import TASKS, DecoderSpec, Device, Dtype, ReuseSpec, See
 
 if TYPE_CHECKING:
     from remask.denoise import Step
+    from remask.trace.file import TraceFile
 
 
 class TaskOrText(TyperGroup):
@@ -64,14 +65,17 @@ def run(
       remask eval --harness gsm8k --limit 100
       remask eval sudoku --stratum harder --split valid --window blocks:27
     """
+    from remask.trace.file import TraceFile
+
     if harness:
-        harnessed(task, open_model(model or "demo", device, dtype), parts(decoder, window, reuse), batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files)
+        network = open_model(model or "demo", device, dtype)
+        with nullcontext() if trace is None else TraceFile(trace, network.tokenizer) as file:
+            harnessed(task, network, parts(decoder, window, reuse), batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files, trace=file)
         return
     from rich.progress import Progress
 
     from remask.evaluation import tasks
     from remask.evaluation.harness import evaluate, summarise
-    from remask.trace.file import TraceFile
     from remask.trace.record import record
 
     chosen, made = tasks.get(task), parts(decoder, window, reuse)
@@ -93,7 +97,7 @@ def run(
     typer.echo(json.dumps(summary, indent=2))
 
 
-def harnessed(task: str, network: Any, made: dict[str, Any], *, batch: int, samples: int, seed: int, limit: int | None, folder: Path | None) -> None:
+def harnessed(task: str, network: Any, made: dict[str, Any], *, batch: int, samples: int, seed: int, limit: int | None, folder: Path | None, trace: TraceFile | None) -> None:
     """Print what lm-evaluation-harness says."""
     from remask.errors import RemaskError
     from remask.evaluation.harness import environment
@@ -102,6 +106,6 @@ def harnessed(task: str, network: Any, made: dict[str, Any], *, batch: int, samp
         from remask.evaluation.lm_eval_model import Settings, run_task
     except ModuleNotFoundError as error:
         raise RemaskError(f"{error.name} is not installed; pip install 'remask[harness]'") from None
-    found = run_task(network, task, settings=Settings(made, batch, samples, seed), limit=limit, folder=folder)
+    found = run_task(network, task, settings=Settings(made, batch, samples, seed), limit=limit, folder=folder, trace=trace)
     told = {"parts": {name: str(part) for name, part in made.items()}, "environment": environment(network)}
     typer.echo(json.dumps({**found, **told}, indent=2, default=str))

@@ -11,7 +11,8 @@ request.py      Request, Update, Ticket: what callers see
 cohort.py       rows of similar length that share a forward, as a pure function
 packing.py      which cohorts should be one
 room.py         the bytes of a row
-engine.py       the queue and the loop
+waiting.py      whose turn it is
+engine.py       admission and the loop
 """
 
 from remask.engine.engine import Engine

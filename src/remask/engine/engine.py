@@ -16,6 +16,7 @@ from remask.engine.packing import packs
 from remask.engine.request import QueueFull, Request, Ticket
 from remask.engine.room import Sizes, free_bytes, probed
 from remask.engine.row import Row, stop_rows, tell
+from remask.engine.waiting import Waiting
 from remask.errors import RemaskError
 from remask.windows import room
 
@@ -27,10 +28,11 @@ class Engine:
     """Many requests through one network.
 
     max_rows: most rows at once.  memory: bytes for all rows, weights aside (None: four fifths of what the device has free now).
-    queue: most requests that wait; one more raises QueueFull.  forward_cost: as many positions as one more forward is worth; rows are
-    padded into one forward when that costs less (None: 16 on the CPU, 256 elsewhere).
+    queue: most requests that wait, of one client as many as it leaves places free; one more raises QueueFull.
+    forward_cost: as many positions as one more forward is worth; rows are padded into one forward when that costs less (None: 16 on the
+    CPU, 256 elsewhere).
 
-    Rows are admitted in the order of arrival, none before one that came earlier, so a large one waits for room but never for ever.
+    Clients take turns, and the rows of one are admitted in the order of arrival. None is passed over because it is large: the others wait until it has room.
     What a row is written with does not depend on the others: tests/engine.
     """
 
@@ -45,7 +47,7 @@ class Engine:
         with torch.inference_mode():
             self.sizes = Sizes.of(model)
         self._plans: deque[tuple[Plan, float]] = deque(maxlen=PLANS_KNOWN)
-        self._waiting: deque[Row] = deque()
+        self._waiting = Waiting()
         self._cohorts: list[Cohort] = []
         self._changed = threading.Condition()
         self._network = threading.Lock()  # one caller at a time: a network may keep buffers of its own
@@ -74,7 +76,9 @@ class Engine:
                 raise RemaskError("the engine is closed; start another one")
             if len(self._waiting) >= self.queue:
                 raise QueueFull(f"{len(self._waiting)} requests wait already; try again later, or raise queue={self.queue}")
-            self._waiting.append(row)
+            if request.client and self._waiting.of(request.client) >= self.queue - len(self._waiting):
+                raise QueueFull(f"{self._waiting.of(request.client)} requests of this client wait already; try again later, or raise queue={self.queue}")
+            self._waiting.add(row)
             self._changed.notify_all()
         return ticket
 
@@ -118,8 +122,10 @@ class Engine:
                 for group in (group for cohort in self._cohorts for group in cohort.groups):
                     stop_rows(group, dict.fromkeys(range(group.count), "error"), error)
                 self._cohorts = []
-                if self._waiting:  # it may be what the next row brings along
-                    self._waiting.popleft().end("error", error=error)
+                with self._changed:
+                    guilty = self._waiting.take() if self._waiting else None
+                if guilty is not None:  # it may be what the next row brings along
+                    guilty.end("error", error=error)
 
     def _prepared(self, ticket: Ticket) -> Row:
         """The row of a request, or an error that says why it can never run."""
@@ -175,23 +181,28 @@ class Engine:
         return cohort.rows(stay) if stay else None
 
     def _admit(self) -> None:
-        """Move rows from the queue into the batch while there is room, in the order of arrival; then pack."""
+        """Move rows from the queue into the batch while there is room, in turn; then pack."""
         while self._waiting and self.running < self.max_rows:
-            row = self._waiting[0]
+            with self._changed:
+                row = self._waiting.first()
             try:
                 newcomer = Cohort.of(row.canvas, row.plan, row.ticket.request.seed, row)
             except Exception as error:  # of a part: this request's own affair
-                self._waiting.popleft()
+                self._take()
                 row.end("error", error=error)
                 continue
             if self._cohorts and not self._fits(self._packed([*self._cohorts, newcomer])):
                 break
-            self._waiting.popleft()
+            self._take()
             row.ticket.admitted = time.monotonic()
             self._cohorts.append(newcomer)
         bundles = self._packed(self._cohorts)
         if self._fits(bundles):  # else what has become shorter stays apart, since padding would need the room
             self._cohorts = [Cohort.joined(bundle) for bundle in bundles]
+
+    def _take(self) -> Row:
+        with self._changed:
+            return self._waiting.take()
 
     def _fits(self, bundles: list[list[Cohort]]) -> bool:
         return self.memory is None or sum(map(self._needs, bundles)) <= self.memory

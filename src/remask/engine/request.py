@@ -18,7 +18,7 @@ from remask.errors import RemaskError
 from remask.reuse.base import Reuse
 from remask.reuse.fresh import Fresh
 from remask.shapers import Shaper
-from remask.trace.record import Event
+from remask.trace.record import Event, Opening, Record
 from remask.windows import Whole, Window
 
 Reason = Literal["stop", "length", "cancelled", "deadline", "budget", "error"]
@@ -35,7 +35,8 @@ class Request:
 
     max_forwards: the row ends with what it has after so many network evaluations.  deadline: the same after so many seconds since it
     was submitted.  updates: False keeps only the last one.  confidence: updates carry the largest probability of every position.
-    record: updates carry an event as a trace has it, with drafts, the run of which is called `run`.
+    client: whose it is: clients take turns, and one leaves room in the queue for others; "" is nobody in particular, who may fill it.
+    record: updates carry what a trace has of the row, the run of which is called `run`; with drafts, unless `drafts` is False.
     """
 
     prompt_ids: Sequence[int]
@@ -48,9 +49,11 @@ class Request:
     early_stop: bool = True
     max_forwards: int | None = None
     deadline: float | None = None
+    client: str = ""
     updates: bool = True
     confidence: bool = False
     record: bool = False
+    drafts: bool = True
     run: str = "0"
 
     @property
@@ -63,7 +66,7 @@ class Request:
 class Update:
     """What a step did to one row, on the CPU. tokens: (L,) int64, prompt and canvas.  given, masked, written, remasked: (L,) bool.
 
-    confidence: (L,) float, if asked for.  event: of the step that made it, if asked for.
+    confidence: (L,) float, if asked for.  opening, event: of the row, in its first update, and of the step that made this one, if asked for.
     start, stop: the positions that were asked for, past the prompt.  forwards, positions: so far.
     The last one of a row is `done` and has a reason; with reason "error", `error` says what went wrong.
     """
@@ -78,6 +81,7 @@ class Update:
     forwards: int
     positions: int
     confidence: Tensor | None = None
+    opening: Opening | None = None
     event: Event | None = None
     done: bool = False
     reason: Reason | None = None
@@ -87,6 +91,11 @@ class Update:
     def answer(self) -> Tensor:
         """(max_new_tokens,) int64; the mask where nothing was written yet."""
         return self.tokens[self.start : self.stop]
+
+    @property
+    def records(self) -> list[Record]:
+        """What it adds to a trace."""
+        return [record for record in (self.opening, self.event) if record is not None]
 
 
 class Ticket:

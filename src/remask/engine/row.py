@@ -10,7 +10,7 @@ from remask.canvas import Canvas
 from remask.denoise import Step
 from remask.engine.cohort import Group
 from remask.engine.request import Reason, Ticket, Update
-from remask.trace.record import Event, event
+from remask.trace.record import Event, Opening, event
 
 
 class Row:
@@ -22,6 +22,7 @@ class Row:
     def __init__(self, ticket: Ticket, canvas: Canvas, bytes_per_position: float) -> None:
         self.ticket, self.canvas, self.bytes_per_position = ticket, canvas, bytes_per_position
         self.plan = ticket.request.plan
+        self.opened = False
         self.start = len(ticket.request.prompt_ids)
         self.stop = self.start + ticket.request.max_new_tokens
 
@@ -44,11 +45,21 @@ class Row:
         cut = slice(self.length)
         sure = None if confidence is None or not self.ticket.request.confidence else confidence[cut]
         tokens, given, masked = canvas.tokens[0, cut], canvas.given[0, cut], canvas.masked[0, cut]
-        return Update(tokens, given, masked, written[cut], remasked[cut], self.start, self.stop, forwards, positions, sure)
+        return Update(tokens, given, masked, written[cut], remasked[cut], self.start, self.stop, forwards, positions, sure, self.opening())
+
+    def opening(self) -> Opening | None:
+        """This row before its first step, as a trace has it; None if that was told, or nobody asked."""
+        request = self.ticket.request
+        if self.opened or not request.record:
+            return None
+        self.opened = True
+        parts = {"decoder": request.decoder, "window": request.window, "reuse": request.reuse, "shapers": ", ".join(map(str, request.shapers))}
+        return Opening(request.run, self.canvas.tokens[0].tolist(), self.canvas.mask_id, request.seed, {name: str(part) for name, part in parts.items()})
 
     def happened(self, before: Group, made: Step, place: int) -> Event:
         """What a step did to this row, as a trace has it."""
-        return event(before.state.canvas, made, place, self.ticket.request.run, int(before.state.step[place]))
+        request = self.ticket.request
+        return event(before.state.canvas, made, place, request.run, int(before.state.step[place]), drafts=request.drafts)
 
     def end(self, reason: Reason, canvas: Canvas | None = None, forwards: int = 0, positions: int = 0, error: Exception | None = None) -> None:
         """Tell that it ends as it stands: canvas (1, L), or as it began."""

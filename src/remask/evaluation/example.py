@@ -10,29 +10,41 @@ from typing import Any
 from remask.denoise import Step
 from remask.evaluation.tasks.base import Item
 from remask.generate import generate
+from remask.trace.file import TraceFile, read
+from remask.trace.record import canvases, record
 
 LINES = 8
 BLANK = "_"
+RUN = "0"
 
 
 def example(model: Any, item: Item, path: Path, *, max_new_tokens: int, seed: int = 0, **parts: Any) -> str:
-    """At most LINES lines, evenly over the forwards, the last one at the end: "forwards: text", a blank for every position still masked. Kept in `path`."""
-    if path.exists():
-        return path.read_text(encoding="utf-8")
-    seen: list[tuple[int, list[int]]] = []
+    """At most LINES lines, evenly over the forwards, the last one at the end: "forwards: text", a blank for every position still masked.
 
-    def watched(steps: Iterator[Step]) -> Iterator[Step]:
-        for step in steps:
-            row = step.canvas.tokens[0]
-            seen.append((int(step.forwards[0]), row[step.canvas.real[0] & ~step.canvas.given[0]].tolist()))
-            yield step
+    path: the trace of it all, which is not made again.
+    """
+    if not complete(path):
+        with TraceFile(path, model.tokenizer) as file:
 
-    generate(model, [item.prompt], max_new_tokens=max_new_tokens, seed=seed, through=watched, **parts)
+            def through(steps: Iterator[Step]) -> Iterator[Step]:
+                return record(steps, file, runs=[RUN], seeds=[seed], settings={name: str(part) for name, part in parts.items()})
+
+            generate(model, [item.prompt], max_new_tokens=max_new_tokens, seed=seed, through=through, **parts)
+    trace = read(path)
+    opening, events = trace.openings[RUN], trace.events[RUN]
+    first = opening.tokens.index(opening.mask_id)
+    seen = [(event.forwards, tokens[first:]) for event, tokens in zip(events, canvases(opening, events), strict=True)]
     last = len(seen) - 1
     shown = sorted({last - round(last * part / (LINES - 1)) for part in range(LINES)})
-    text = "\n".join(f"{seen[place][0]}: {spelled(model, seen[place][1])}" for place in shown)
-    path.write_text(text, encoding="utf-8")
-    return text
+    return "\n".join(f"{seen[place][0]}: {spelled(model, seen[place][1])}" for place in shown)
+
+
+def complete(path: Path) -> bool:
+    """Whether the trace is there, to its end."""
+    if not path.exists():
+        return False
+    events = read(path).events.get(RUN)
+    return bool(events) and events[-1].done
 
 
 def spelled(model: Any, tokens: list[int]) -> str:

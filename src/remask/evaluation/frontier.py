@@ -122,12 +122,14 @@ def frontier(
 ) -> list[Point]:
     """Sweep on `valid`, freeze what is on each decoder's frontier, report it on `test`. Every result is kept in `folder` and not computed again.
 
-    The first point is the reference, one token per forward.  sweep: False runs names as they are written.  about: goes into every line of frontier.jsonl.
+    The first point is the reference, one token per forward. The first test item is traced under every point, in examples/.
+    sweep: False runs names as they are written.  about: goes into every line of frontier.jsonl.
     """
     where = environment(model)
     same_run(folder, {**(about or {}), "seed": seed, "max_new_tokens": max_new_tokens, "device": where["device"], "dtype": where["dtype"]})
     (folder / "valid").mkdir(parents=True, exist_ok=True)
     (folder / "test").mkdir(exist_ok=True)
+    (folder / "examples").mkdir(exist_ok=True)
 
     def run(spec: str, split: str, items: Sequence[Item]) -> list[dict[str, Any]]:
         out = folder / split / (file_name(spec) + ".jsonl")
@@ -146,7 +148,7 @@ def frontier(
         frozen += [(name, spec, summaries[spec]["accuracy"] - base) for spec in kept if (name, spec) != frozen[0][:2]]
     records = {spec: run(spec, "test", test) for _, spec, _ in frozen}
     static = [records[spec] for name, spec, _ in frozen if name == "threshold"]
-    examples = {spec: example(model, test[0], folder / "test" / (file_name(spec) + ".txt"), max_new_tokens=max_new_tokens, seed=seed, **make(spec)) for spec in records}
+    examples = {spec: example(model, test[0], folder / "examples" / (file_name(spec) + ".jsonl"), max_new_tokens=max_new_tokens, seed=seed, **make(spec)) for spec in records}
     points = [point_of(name, spec, kept, records[spec], records[REFERENCE], static, examples[spec], model) for name, spec, kept in frozen]
     more = {**(about or {}), "chosen_on": len(valid), "items": len(test), "batch": batch, "max_new_tokens": max_new_tokens, "environment": where}
     areas = areas_of(points)

@@ -5,7 +5,7 @@ Prompts go to the tokenizer byte for byte as the task gives them: no template, n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from remask.canvas import Canvas
-from remask.denoise import denoise
+from remask.denoise import Step, denoise
 from remask.errors import RemaskError
 from remask.generate import Stats, generate
 from remask.likelihood import log_likelihood
 from remask.shapers import Temperature
+from remask.trace.record import Records, record
 
 NEW_TOKENS = 256
 """Room for tasks that name none: the harness's own default."""
@@ -37,13 +38,13 @@ class Settings:
 
 
 class RemaskLM(LM):
-    """A loaded model as the harness sees one. costs: of every text that was generated."""
+    """A loaded model as the harness sees one. costs: of every text that was generated.  trace: takes every step of these, a run a request."""
 
-    def __init__(self, model: Any, settings: Settings = Settings()) -> None:
+    def __init__(self, model: Any, settings: Settings = Settings(), trace: Records | None = None) -> None:
         super().__init__()
         if model.tokenizer is None:
             raise RemaskError("this checkpoint has no tokenizer files; put tokenizer.json beside config.json to evaluate it")
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.trace = model, settings, trace
         self.costs: list[Stats] = []
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
@@ -64,7 +65,12 @@ class RemaskLM(LM):
         """One batch; request i uses seed + i, so its text does not depend on the batch."""
         shapers = (Temperature(temperature),) if temperature else ()
         seeds = [self.settings.seed + number for number in numbers]
-        made = generate(self.model, prompts, max_new_tokens=room, shapers=shapers, seed=seeds, unconditional=True, **self.settings.parts)
+        told = {name: str(part) for name, part in self.settings.parts.items()} | {"shapers": ", ".join(map(str, shapers))}
+
+        def through(steps: Iterator[Step]) -> Iterator[Step]:
+            return steps if self.trace is None else record(steps, self.trace, runs=[*map(str, numbers)], seeds=seeds, settings=told, drafts=False)
+
+        made = generate(self.model, prompts, max_new_tokens=room, shapers=shapers, seed=seeds, unconditional=True, through=through, **self.settings.parts)
         self.costs += [completion.stats for completion in made]
         return [completion.text for completion in made]
 
@@ -130,12 +136,12 @@ def before_any(text: str, stops: Sequence[str] | str | None) -> str:
     return text[: min(found)] if found else text
 
 
-def run_task(model: Any, task: str, *, settings: Settings, limit: int | None = None, folder: Path | None = None) -> dict[str, Any]:
+def run_task(model: Any, task: str, *, settings: Settings, limit: int | None = None, folder: Path | None = None, trace: Records | None = None) -> dict[str, Any]:
     """The harness's scores of a task and what they cost. folder: where task files of one's own lie, which are then all that it knows (the harness's own take seconds to index)."""
     manager = TaskManager() if folder is None else TaskManager(include_path=str(folder), include_defaults=False)
     if task not in manager.all_tasks:
         raise RemaskError(f"the harness knows no task {task!r}; see `lm-eval ls tasks`, or name the folder of its file with --tasks")
-    judge = RemaskLM(model, settings)
+    judge = RemaskLM(model, settings, trace)
     run: Any = simple_evaluate
     found = run(judge, tasks=[task], limit=limit, task_manager=manager, bootstrap_iters=0, log_samples=False, random_seed=settings.seed)
     rows, forwards, generated = len(judge.costs), sum(cost.forwards for cost in judge.costs), sum(cost.generated for cost in judge.costs)

@@ -43,8 +43,11 @@ class Asked:
     seed: int
 
 
-def asked(body: CompletionBody | ChatBody, model: Any, *, longest: int, deadline: float) -> Asked:
-    """The rows of a request; Refused if it can't be done. longest: positions of a canvas.  deadline: seconds a row may take."""
+def asked(body: CompletionBody | ChatBody, model: Any, *, longest: int, deadline: float, client: str, traced: bool = False) -> Asked:
+    """The rows of a request; Refused if it can't be done.
+
+    longest: positions of a canvas.  deadline: seconds a row may take.  client: whose turn they take.  traced: every step is recorded.
+    """
     parts = {
         name: part(getattr(body, name), parse, name)
         for name, parse in (("decoder", parse_decoder), ("window", parse_window), ("reuse", parse_reuse))
@@ -59,9 +62,9 @@ def asked(body: CompletionBody | ChatBody, model: Any, *, longest: int, deadline
         )
     seed = secrets.randbelow(2**31) if body.seed is None else body.seed
     infills = isinstance(body, CompletionBody) and body.infill
-    record = body.include_canvas or (body.logprobs is not None and body.logprobs is not False)
-    shared = {**parts, "shapers": shapers(body), "max_new_tokens": new, "deadline": deadline, "early_stop": not infills}
-    shared |= {"record": record, "updates": record or bool(body.stream or body.stop)}
+    record = traced or body.include_canvas or (body.logprobs is not None and body.logprobs is not False)
+    shared = {**parts, "shapers": shapers(body), "max_new_tokens": new, "deadline": deadline, "client": client, "early_stop": not infills}
+    shared |= {"record": record, "drafts": body.include_canvas, "updates": record or bool(body.stream or body.stop)}
     requests = tuple(Request(ids, seed=seed + row, run=str(row), **shared) for row in range(body.n or 1))
     stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     return Asked(requests, first, last, stops, () if infills else end_ids(model), parts["decoder"].revises, seed)

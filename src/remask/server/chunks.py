@@ -25,11 +25,15 @@ class Form:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
+    @property
+    def name(self) -> str:
+        """The response's id as clients see it."""
+        return f"{'chatcmpl' if self.kind == CHAT else 'cmpl'}-{self.id}"
+
     def head(self, *, chunk: bool) -> dict[str, Any]:
         """The fields that all objects of this response share."""
-        if self.kind == CHAT:
-            return {"id": f"chatcmpl-{self.id}", "object": "chat.completion.chunk" if chunk else "chat.completion", "created": self.created, "model": self.model}
-        return {"id": f"cmpl-{self.id}", "object": "text_completion", "created": self.created, "model": self.model}
+        kind = "text_completion" if self.kind == COMPLETION else "chat.completion.chunk" if chunk else "chat.completion"
+        return {"id": self.name, "object": kind, "created": self.created, "model": self.model}
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """The response without streaming."""

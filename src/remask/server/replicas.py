@@ -5,6 +5,7 @@ serve run remask.server.replicas:application model=demo replicas=4 gpus=1
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,7 +20,7 @@ from remask.server.service import Service
 
 
 class Options(BaseModel):
-    """As those of `remask serve`, with replicas: how many, and gpus: of each, parts of one allowed."""
+    """As those of `remask serve`, with replicas: how many, and gpus: of each, parts of one allowed.  traces: as its --trace."""
 
     model: str = "demo"
     device: str = "cpu"
@@ -31,12 +32,15 @@ class Options(BaseModel):
     timeout: float = 300.0
     replicas: int = 1
     gpus: float = 0.0
+    traces: Path | None = None
 
 
 def replica(options: Options) -> FastAPI:
     """The app of one replica, with a model and an engine of its own; it is built where it runs."""
     network = load(options.model, device=options.device, dtype=options.dtype)
-    return create_app(Service(Engine(network, max_rows=options.rows, queue=options.queue), options.name, options.timeout, Limits(options.api_key)))
+    return create_app(
+        Service(Engine(network, max_rows=options.rows, queue=options.queue), options.name, options.timeout, Limits(tuple((options.api_key or "").split())), options.traces)
+    )
 
 
 def application(options: Options) -> Any:

@@ -7,13 +7,12 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from remask.engine import Request as EngineRequest
 from remask.engine import Ticket, Update
 from remask.errors import RemaskError
 from remask.server.answer import REASONS, Answer
@@ -23,21 +22,18 @@ from remask.server.chunks import CHAT, Form
 from remask.server.limits import error_body
 from remask.server.protocol import ChatBody, CompletionBody
 from remask.server.service import Service
-from remask.spec import spec
-from remask.trace.file import Spelling, lines
-from remask.trace.record import Opening
+from remask.trace.file import Spelling, TraceFile, lines
 
 
 @dataclass
 class Row:
-    """A row being answered. told: log-probabilities that a stream told.  shown: its canvas was opened in a stream."""
+    """A row being answered. trace: where its steps are kept.  told: log-probabilities that a stream told."""
 
     number: int
-    request: EngineRequest
     ticket: Ticket
     answer: Answer
+    trace: TraceFile | None = None
     told: int = 0
-    shown: bool = False
 
 
 def named(service: Service, name: str | None) -> None:
@@ -51,14 +47,15 @@ async def respond(service: Service, body: CompletionBody | ChatBody, request: Re
     began = time.monotonic()
     named(service, body.model)
     model = service.engine.model
-    wanted = await asyncio.to_thread(asked, body, model, longest=service.longest, deadline=service.timeout)
-    tickets = await asyncio.to_thread(submit_all, service.engine, wanted.requests)
-    rows = [
-        Row(number, asked_for, ticket, Answer(model, wanted.first, wanted.last, wanted.stops, wanted.ends, wanted.held))
-        for number, (asked_for, ticket) in enumerate(zip(wanted.requests, tickets, strict=True))
-    ]
+    wanted = await asyncio.to_thread(
+        asked, body, model, longest=service.longest, deadline=service.timeout, client=service.limits.client(request), traced=service.traces is not None
+    )
     known = sum(token != model.mask_id for token in wanted.requests[0].prompt_ids)
     form = Form(kind, service.name, known, wanted.seed, logprobs=body.logprobs is not None and body.logprobs is not False)
+    tickets = await asyncio.to_thread(submit_all, service.engine, wanted.requests)
+    rows = [Row(number, ticket, Answer(model, wanted.first, wanted.last, wanted.stops, wanted.ends, wanted.held)) for number, ticket in enumerate(tickets)]
+    if service.traces is not None:
+        keep(rows, service.traces / f"{form.name}.jsonl", model.tokenizer)
     if body.stream:
         counted = body.stream_options is not None and body.stream_options.include_usage
         events = stream(service, rows, form, show=body.include_canvas, counted=counted, began=began)
@@ -66,6 +63,17 @@ async def respond(service: Service, body: CompletionBody | ChatBody, request: Re
     if not await finished(service, rows, request):
         return Response(status_code=499)
     return JSONResponse(form.whole([row.answer for row in rows]))
+
+
+def keep(rows: Sequence[Row], path: Path, tokenizer: Any) -> None:
+    """Write what happens to these rows into a trace, or give them back if there can be none."""
+    try:
+        trace = TraceFile(path, tokenizer)
+    except RemaskError as error:
+        give_back(rows)
+        raise OSError(str(error)) from error  # no fault of the client's, and no path for its eyes
+    for row in rows:
+        row.trace = trace
 
 
 async def finished(service: Service, rows: Sequence[Row], request: Request) -> bool:
@@ -98,10 +106,15 @@ def give_back(rows: Sequence[Row]) -> None:
     """Nobody waits for these rows any more."""
     for row in rows:
         row.ticket.cancel()
+        if row.trace is not None:
+            row.trace.close()
 
 
 def take(service: Service, row: Row, update: Update) -> str:
     """What an update adds to a row's text; an error if the row failed."""
+    if row.trace is not None:
+        for record in update.records:
+            row.trace.append(record)
     ended = row.answer.finish is not None
     fresh = row.answer.read(update)
     if row.answer.finish is not None and not ended:
@@ -153,25 +166,13 @@ def grown(service: Service, row: Row, update: Update, form: Form, spelling: Spel
     over = row.answer.finish is not None
     fresh = take(service, row, update)
     finish = None if over else row.answer.finish
-    records = [] if spelling is None or update.event is None else seen(update, row, service.engine.model.mask_id, spelling)
+    records = [] if spelling is None else [line for record in update.records for line in lines(record, spelling)]
     if not fresh and not finish and not records:
         return None
     chances = row.answer.log_probabilities()[row.told :] if fresh else []
     row.told += len(chances)
     chunk = form.chunk(row.number, fresh, finish, chances)
     return {**chunk, "canvas": records} if records else chunk
-
-
-def seen(update: Update, row: Row, mask_id: int, spelling: Spelling) -> list[dict[str, Any]]:
-    """A step as the lines of a trace, the row's opening before the first."""
-    assert update.event is not None
-    found = list(lines(update.event, spelling))
-    if row.shown:
-        return found
-    row.shown = True
-    tokens = torch.where(update.given, update.tokens, mask_id).tolist()
-    settings = {name: spec(getattr(row.request, name)) for name in ("decoder", "window", "reuse")}
-    return [*lines(Opening(row.request.run, tokens, mask_id, row.request.seed, settings), spelling), *found]
 
 
 def event(value: dict[str, Any]) -> str:

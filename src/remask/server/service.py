@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from remask.engine import Engine
 from remask.errors import RemaskError
@@ -15,18 +16,24 @@ LONGEST = 1 << 14
 
 @dataclass(frozen=True)
 class Service:
-    """A model behind an engine. name: what clients call it.  timeout: seconds a row may take, waiting included."""
+    """A model behind an engine. name: what clients call it.  timeout: seconds a row may take, waiting included.  traces: a folder for a trace of every request."""
 
     engine: Engine
     name: str = "remask"
     timeout: float = 300.0
     limits: Limits = Limits()
+    traces: Path | None = None
     metrics: Metrics = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", Metrics(self.engine))
         if self.engine.model.tokenizer is None:
             raise RemaskError("this checkpoint has no tokenizer files; put tokenizer.json beside config.json to serve it")
+        if self.traces is not None:
+            try:
+                self.traces.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RemaskError(f"cannot make the folder {self.traces} for traces ({error.strerror}); name another one") from None
 
     @property
     def longest(self) -> int:

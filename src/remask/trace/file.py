@@ -83,14 +83,27 @@ class TraceFile:
 
     def append(self, record: Record) -> None:
         """Write one record."""
-        self._file.write("".join(dumped(line) for line in lines(record, self._spelling)))
+        self.add(written(record, self._spelling))
+
+    def add(self, text: str) -> None:
+        """Write records that are lines already, as `written` gives them."""
+        self._file.write(text)
         self._file.flush()
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        self._file.close()
 
     def __enter__(self) -> TraceFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        self.close()
+
+
+def written(record: Record, spelling: Spelling) -> str:
+    """A record as lines of a trace file."""
+    return "".join(dumped(line) for line in lines(record, spelling))
 
 
 def dumped(line: dict[str, Any]) -> str:
