@@ -57,6 +57,6 @@ DECODERS: dict[str, type[Decoder]] = {
 }
 
 __all__ = [
-    "DECODERS", "DUS", "P2", "PC", "WINO", "Ancestral", "CoRe", "Credit", "Decoder", "Entropy", "EntropyBound", "Factor", "FirstHitting", "Halton", "Hierarchy", "JointThreshold",
+    "DUS", "P2", "PC", "WINO", "Ancestral", "CoRe", "Credit", "Decoder", "Entropy", "EntropyBound", "Factor", "FirstHitting", "Halton", "Hierarchy", "JointThreshold",
     "Klass", "LocalLeap", "LowConfidence", "MaskgitPlus", "Origin", "Prophet", "Random", "ReMDM", "Risk", "STaRR", "Saber", "SlowFast", "Spaced", "Threshold", "TopKMargin", "View",
 ]  # fmt: skip
