@@ -9,10 +9,10 @@ from torch import Tensor
 
 import remask
 from remask.canvas import PADDING
-from remask.daedal import insertion
 from remask.denoise import Plan, grown, start, step
 from remask.spec import parse_decoder, parse_reuse, parse_window
 from remask.trace.record import Trace, record, replay
+from remask.windows.daedal import insertion
 from tests.chains import PROMPTS_B, chain_b
 from tests.networks import network
 

@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "remask"
 FREE = {"errors", "citation"}
 RECORDS = {"canvas", "randomness", "prediction", "memory", "kernels"}
-PARTS = {"decoders", "windows", "daedal", "reuse", "shapers", "models"}
+PARTS = {"decoders", "windows", "reuse", "shapers", "models"}
 BORDERS = {"text", "testing", "generate", "likelihood", "spec", "denoise", "compute", "schedules", "channel"}
 LAW: dict[str, set[str]] = {
     "errors": set(),
@@ -20,22 +20,35 @@ LAW: dict[str, set[str]] = {
     "randomness": set(),
     "memory": set(),
     "channel": set(),
+    "registry": set(),
     "kernels": {"randomness"},
     "prediction": {"kernels"},
     "schedules": {"canvas"},
     "shapers": {"kernels"},
     "text": set(),
     "windows": {*RECORDS, "schedules"},
-    "daedal": {*RECORDS, "windows"},
     "decoders": {*RECORDS, "schedules"},
     "reuse": {*RECORDS, "schedules", "models.store"},
     "models": {*RECORDS, "schedules", "channel", "text.tokenizer"},
     "testing": {*RECORDS, "channel", "models.store", "models.shadow"},
     "compute": {*RECORDS, "models.base", "models.store", "models.shadow"},
     "combinations": {"decoders.base", "reuse.base"},
-    "denoise": {*RECORDS, "combinations", "models.shadow", "schedules", "compute", "shapers", "windows", "decoders.base", "decoders.low_confidence", "reuse.base", "reuse.fresh"},
+    "denoise": {
+        *RECORDS,
+        "combinations",
+        "models.shadow",
+        "schedules",
+        "compute",
+        "shapers",
+        "windows.base",
+        "windows.whole",
+        "decoders.base",
+        "decoders.low_confidence",
+        "reuse.base",
+        "reuse.fresh",
+    },
     "captured": {*RECORDS, *PARTS, "compute", "denoise"},
-    "spec": {*PARTS, "continuous"},
+    "spec": {*PARTS, "continuous", "registry"},
     "likelihood": {*RECORDS, "compute"},
     "generate": {*RECORDS, *PARTS, "denoise", "text"},
     **{name: {*RECORDS, *PARTS, *BORDERS} for name in ("continuous", "search", "trace", "training")},
@@ -48,12 +61,14 @@ LAW: dict[str, set[str]] = {
 
 SHARED = {
     "decoders": {"base", "scores", "select", "pace"},
+    "windows": {"base"},
     "reuse": {"base", "blocks"},
     "models": {"base", "config", "weights", "store", "attention", "shadow", "bodies"},
 }
 """What the files of a package may import from it; other files there are siblings."""
 
 SIBLINGS = {
+    ("windows.daedal", "windows.blocks"): "blocks on a canvas that grows",
     ("reuse.fast_dllm", "reuse.fresh"): "a default: the rule inside the block",
     ("models.dsl", "models.mdlm"): "a DSL network is an MDLM that reads states as well",
     **{(f"models.{by}", f"models.{family}"): "layers of the family, computed another way" for by in ("fused", "parallel") for family in ("llada", "dream")},
@@ -87,7 +102,7 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
-@pytest.mark.parametrize("module", [name for name in modules() if name.partition(".")[0] not in ("cli", "__init__", "__main__")])
+@pytest.mark.parametrize("module", [name for name in modules() if name.partition(".")[0] not in ("cli", "public", "__init__", "__main__")])
 def test_every_module_imports_only_what_the_law_allows(module):
     own = module.partition(".")[0]
     assert own in LAW, f"{own} is new: say in LAW what it may import"
@@ -103,6 +118,13 @@ def test_siblings_never_import_each_other(module):
     assert not {name for name in own if not any(within(name, known) for known in allowed)}
 
 
+def test_only_the_command_line_takes_public_names():
+    """`from remask import x` asks for the public names, whose modules are being imported while a module of ours is."""
+    sources = {module: (SOURCE / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8") for module in modules() if module.partition(".")[0] != "cli"}
+    nodes = [(module, node) for module, source in sources.items() for node in ast.walk(ast.parse(source))]
+    assert not [module for module, node in nodes if isinstance(node, ast.ImportFrom) and node.module == "remask"]
+
+
 def test_nothing_below_imports_the_command_line_or_the_server():
     below = [module for module in modules() if module.partition(".")[0] not in ("cli", "server", "__main__")]
     assert not [(module, name) for module in below for name in imports(module) if within(name, "cli") or within(name, "server")]
@@ -113,6 +135,6 @@ LATE = ("typer", "click", "rich", "jinja2", "huggingface_hub", "tokenizers", "tr
 
 def test_importing_remask_loads_torch_and_little_more():
     """What a border needs is imported when it is used: the same list before and after, beside what torch itself loads."""
-    script = f"import torch, sys; before = set(sys.modules); import remask; print(*[name for name in {LATE!r} if name in sys.modules and name not in before])"
+    script = f"import torch, sys; before = set(sys.modules); import remask.public; print(*[name for name in {LATE!r} if name in sys.modules and name not in before])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

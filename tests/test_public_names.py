@@ -1,5 +1,9 @@
 """The names that others build on: all there, all of them meant, and doing what their signature promises."""
 
+import importlib
+import importlib.util
+import subprocess
+import sys
 import types
 
 import pytest
@@ -25,10 +29,22 @@ def test_a_promised_name_is_there(name):
 
 
 def test_all_is_what_is_importable_and_nothing_else_is_public():
-    public = {name for name, value in vars(remask).items() if not name.startswith("_")}
-    modules = {name for name in public if isinstance(getattr(remask, name), types.ModuleType)}
-    assert public - modules | {"testing", "evaluation"} == set(remask.__all__)
-    assert len(set(remask.__all__)) == len(remask.__all__)
+    homes = [importlib.import_module(home) for home in remask.HOMES]
+    assert sorted(name for home in homes for name in home.__all__) == remask.__all__, "each name has one home"
+    assert {name for name in vars(remask.public) if not name.startswith("_")} == set(remask.public.__all__)
+    assert [name for name in remask.__all__ if isinstance(getattr(remask, name), types.ModuleType)] == ["evaluation", "testing"]
+    assert set(dir(remask)) == {*remask.__all__, "__version__"}
+    with pytest.raises(AttributeError, match="no attribute 'decoder'"):
+        remask.decoder  # noqa: B018
+
+
+def test_a_module_does_not_hide_the_function_of_its_name():
+    """In a new process, where the modules are imported before any public name is asked for."""
+    modules = sorted(name for name in remask.__all__ if importlib.util.find_spec(f"remask.{name}") and name not in ("evaluation", "testing"))
+    assert set(modules) == remask.FUNCTIONS
+    script = f"import {', '.join(f'remask.{name}' for name in modules)}; print([callable(getattr(remask, name)) for name in {modules!r}])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == str([True] * len(modules)).split()
 
 
 def test_every_registered_part_is_a_public_name_and_describes_itself():

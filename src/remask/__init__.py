@@ -1,122 +1,47 @@
-"""remask decodes masked diffusion language models."""
+"""remask decodes masked diffusion language models.
 
-from remask import evaluation as evaluation
-from remask import testing as testing
-from remask.canvas import Canvas, Edit
-from remask.captured import Captured
-from remask.citation import citation
-from remask.daedal import DAEDAL
-from remask.decoders import (
-    DUS,
-    P2,
-    PC,
-    WINO,
-    Ancestral,
-    CoRe,
-    Credit,
-    Entropy,
-    EntropyBound,
-    Factor,
-    FirstHitting,
-    Halton,
-    Hierarchy,
-    JointThreshold,
-    Klass,
-    LocalLeap,
-    LowConfidence,
-    MaskgitPlus,
-    Origin,
-    Prophet,
-    Random,
-    ReMDM,
-    ReMDMLLaDA,
-    Risk,
-    Saber,
-    SlowFast,
-    Spaced,
-    STaRR,
-    Threshold,
-    TopKMargin,
-)  # fmt: skip
-from remask.denoise import Decoded, Step, decode, denoise
-from remask.errors import RemaskError
-from remask.generate import Completion, generate
-from remask.likelihood import LogLikelihood, log_likelihood
-from remask.models import Guided, load
-from remask.reuse import Delayed, Dual, Fresh, Prefix, SureLock, Unchanged, Vicinity
-from remask.shapers import Suppress, Temperature, TopK, TopP
-from remask.spec import decoders, parse_decoder, parse_reuse, parse_window, reuses, spec, windows
-from remask.windows import Blocks, Whole
+The names come from the modules of HOMES, which are imported when the first name is asked for: so the command line can print its help before torch is loaded.
+"""
 
-__version__ = "0.1.0.dev0"
+from __future__ import annotations
 
-__all__ = [
-    "DAEDAL",
-    "DUS",
-    "P2",
-    "PC",
-    "WINO",
-    "Ancestral",
-    "Blocks",
-    "Canvas",
-    "Captured",
-    "CoRe",
-    "Completion",
-    "Credit",
-    "Decoded",
-    "Delayed",
-    "Dual",
-    "Edit",
-    "Entropy",
-    "EntropyBound",
-    "Factor",
-    "FirstHitting",
-    "Fresh",
-    "Guided",
-    "Halton",
-    "Hierarchy",
-    "JointThreshold",
-    "Klass",
-    "LocalLeap",
-    "LogLikelihood",
-    "LowConfidence",
-    "MaskgitPlus",
-    "Origin",
-    "Prefix",
-    "Prophet",
-    "Random",
-    "ReMDM",
-    "ReMDMLLaDA",
-    "RemaskError",
-    "Risk",
-    "STaRR",
-    "Saber",
-    "SlowFast",
-    "Spaced",
-    "Step",
-    "Suppress",
-    "SureLock",
-    "Temperature",
-    "Threshold",
-    "TopK",
-    "TopKMargin",
-    "TopP",
-    "Unchanged",
-    "Vicinity",
-    "Whole",
-    "citation",
-    "decode",
-    "decoders",
-    "denoise",
-    "evaluation",
-    "generate",
-    "load",
-    "log_likelihood",
-    "parse_decoder",
-    "parse_reuse",
-    "parse_window",
-    "reuses",
-    "spec",
-    "testing",
-    "windows",
-]  # fmt: skip
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from remask.decoders import *  # noqa: F403
+    from remask.public import *  # noqa: F403
+    from remask.reuse import *  # noqa: F403
+    from remask.windows import *  # noqa: F403
+
+__version__ = "0.1.0"
+
+HOMES = ("remask.public", "remask.decoders", "remask.windows", "remask.reuse")
+FUNCTIONS = {"citation", "decoders", "denoise", "generate", "spec", "windows"}
+"""Public functions that are called as a module of ours is."""
+
+
+class Package(ModuleType):
+    """This module: its names are there from the first use on."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        homes = [import_module(home) for home in HOMES]
+        found = {public: getattr(home, public) for home in homes for public in home.__all__}
+        vars(self).update(found, __all__=sorted(found))
+        if name not in vars(self):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return vars(self)[name]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in FUNCTIONS and isinstance(value, ModuleType)):  # the import of `remask.decoders` must not hide `remask.decoders()`
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return [*self.__all__, "__version__"]
+
+
+sys.modules[__name__].__class__ = Package

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from remask import memory
+import remask.memory as memory
 from remask.canvas import Canvas
 from remask.errors import RemaskError
 from remask.models.store import Chosen, aligned

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remask import memory
+import remask.memory as memory
 from remask.canvas import Canvas, Edit
 from remask.combinations import check_combination
 from remask.compute import Kept, Manner, Model, compute
@@ -22,7 +22,8 @@ from remask.randomness import PROPOSAL, Uniforms, draw, keyed_uniforms
 from remask.reuse.base import Pass, Reuse, Scene
 from remask.reuse.fresh import Fresh
 from remask.shapers import Shaper
-from remask.windows import Blocks, Whole, Window
+from remask.windows.base import Window
+from remask.windows.whole import Whole
 
 
 @dataclass(frozen=True)
@@ -322,8 +323,7 @@ def decode(
     """Write every unknown position and return the last canvas with what it cost."""
     device = getattr(model, "device", None)
     canvas = Canvas.from_prompts(tokens, max_new_tokens=max_new_tokens, mask_id=model.mask_id, attention_mask=attention_mask, device=device)
-    if isinstance(window, Blocks):
-        window.check(canvas)
+    window.check(canvas)
     zero = torch.zeros(canvas.shape[0], dtype=torch.int64)
     last: Step | None = None
     for last in denoise(model, canvas, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop, uniforms=uniforms):

@@ -14,7 +14,8 @@ from remask.errors import RemaskError
 from remask.reuse import Fresh, Reuse
 from remask.shapers import Shaper
 from remask.text.ending import before_end, end_ids
-from remask.windows import Whole, Window, room
+from remask.windows.base import Window, room
+from remask.windows.whole import Whole
 
 
 @dataclass(frozen=True)

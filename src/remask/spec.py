@@ -11,72 +11,74 @@ from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from remask.continuous import SAMPLERS, Discrete, Sampler
-from remask.daedal import DAEDAL
 from remask.decoders import DECODERS, Decoder
 from remask.errors import RemaskError
+from remask.registry import Registry
 from remask.reuse import REUSES, Reuse
-from remask.windows import Blocks, Whole, Window
+from remask.windows import WINDOWS, Window
 
-WINDOWS: dict[str, type[Window]] = {"whole": Whole, "blocks": Blocks, "daedal": DAEDAL}
+_DECODERS = Registry("decoder", Decoder, DECODERS)
+_WINDOWS = Registry("window", Window, WINDOWS)
+_REUSES = Registry("reuse", Reuse, REUSES)
+_SAMPLERS = Registry("sampler", Sampler, SAMPLERS)
+REGISTRIES = (_DECODERS, _WINDOWS, _REUSES, _SAMPLERS)
 
 
 def parse_decoder(text: str) -> Decoder:
     """A decoder from its spec string; RemaskError names what is wrong and what exists."""
-    return _parse(text, DECODERS, "decoder")
+    return _parse(text, _DECODERS)
 
 
 def parse_window(text: str) -> Window:
     """A window from its spec string."""
-    return _parse(text, WINDOWS, "window")
+    return _parse(text, _WINDOWS)
 
 
 def parse_reuse(text: str) -> Reuse:
     """A reuse rule from its spec string."""
-    return _parse(text, REUSES, "reuse")
+    return _parse(text, _REUSES)
 
 
 def parse_sampler(text: str) -> Sampler:
     """What writes whole rows: a sampler of the continuous state (`sde:forwards=32`), or any decoder (`remdm:steps=32`)."""
-    made = _parse(text, {**SAMPLERS, **DECODERS}, "sampler")
-    return Discrete(made) if type(made) in DECODERS.values() else made
+    name = _name(text)
+    if name not in _SAMPLERS and name not in _DECODERS:
+        raise RemaskError(f"unknown sampler {name!r}; choose one of {', '.join([*_SAMPLERS, *_DECODERS])}")
+    return _parse(text, _SAMPLERS) if name in _SAMPLERS else Discrete(_parse(text, _DECODERS))
 
 
 def decoders() -> dict[str, type]:
     """Registered decoder names -> classes."""
-    return dict(DECODERS)
+    return dict(_DECODERS)
 
 
 def windows() -> dict[str, type]:
     """Registered window names -> classes."""
-    return dict(WINDOWS)
+    return dict(_WINDOWS)
 
 
 def reuses() -> dict[str, type]:
     """Registered reuse names -> classes."""
-    return dict(REUSES)
-
-
-REGISTRIES: tuple[Mapping[str, type[Any]], ...] = (DECODERS, WINDOWS, REUSES, SAMPLERS)
+    return dict(_REUSES)
 
 
 def spec(part: Any) -> str:
     """The shortest spec string that parses to an equal part."""
     for registry in REGISTRIES:
-        for name, kind in registry.items():
-            if type(part) is kind:  # exact: a subclass is another part
-                fields = [f"{field.name}={written(value)}" for field in _fields(kind) if (value := getattr(part, field.name)) != field.default]
-                return name + (":" + ",".join(fields) if fields else "")
+        if (name := registry.name_of(type(part))) is not None:
+            fields = [f"{field.name}={written(value)}" for field in _fields(type(part)) if (value := getattr(part, field.name)) != field.default]
+            return name + (":" + ",".join(fields) if fields else "")
     raise RemaskError(f"{part!r} is no registered part; register its class under a name")
 
 
 def _text(self: Any) -> str:
-    """`str` of a registered part: its spec string, so that parse(str(part)) == part; a subclass keeps its repr."""
-    return spec(self) if any(type(self) is kind for registry in REGISTRIES for kind in registry.values()) else repr(self)
+    """`str` of a registered part: its spec string, so that parse(str(part)) == part; any other one keeps its repr."""
+    return spec(self) if any(registry.name_of(type(self)) for registry in REGISTRIES) else repr(self)
 
 
 for _registry in REGISTRIES:
-    for _kind in _registry.values():
-        _kind.__str__ = _text
+    _base: Any = _registry.base
+    _base.__str__ = _text
 
 
 def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
@@ -84,8 +86,13 @@ def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(kind)
 
 
-def _parse(text: str, registry: Mapping[str, type[Any]], kind: str) -> Any:
-    name, _, rest = text.strip().partition(":")
+def _name(text: str) -> str:
+    """The name that a spec string begins with."""
+    return text.partition(":")[0].strip()
+
+
+def _parse(text: str, registry: Registry) -> Any:
+    name, rest, kind = _name(text), text.strip().partition(":")[2], registry.kind
     if name not in registry:
         raise RemaskError(f"unknown {kind} {name!r}; choose one of {', '.join(registry)}")
     made = registry[name]
@@ -147,11 +154,11 @@ def _read(text: str, hint: Any, where: str) -> Any:
         if text.lower() not in ("true", "false"):
             raise RemaskError(f"{where} is {text!r}; it must be true or false")
         return text.lower() == "true"
-    for base, registry, kind in ((Decoder, DECODERS, "decoder"), (Reuse, REUSES, "reuse"), (Window, WINDOWS, "window")):
-        if hint is base:
+    for registry in REGISTRIES:
+        if hint is registry.base:
             if not (text.startswith("(") and text.endswith(")")):
                 raise RemaskError(f"{where} is {text!r}; a part as a value stands in parentheses")
-            return _parse(text[1:-1], registry, kind)
+            return _parse(text[1:-1], registry)
     try:
         return hint(text)
     except ValueError:
@@ -167,4 +174,4 @@ def written(value: object) -> str:
     return f"({spec(value)})" if dataclasses.is_dataclass(value) else str(value)
 
 
-__all__ = ["WINDOWS", "decoders", "options", "parse_decoder", "parse_reuse", "parse_sampler", "parse_window", "reuses", "spec", "windows", "written"]
+__all__ = ["decoders", "options", "parse_decoder", "parse_reuse", "parse_sampler", "parse_window", "reuses", "spec", "windows", "written"]

@@ -250,6 +250,26 @@ def test_bench_compares_with_one_token_per_forward(checkpoint, tmp_path):
     assert found["low_confidence"]["items"] == 3
 
 
+FRONTIER = ["bench", "frontier", "sudoku4", "--valid", "2", "--test", "3", "--decoders", "threshold factor:f=1 low_confidence:steps=2"]
+
+
+@pytest.mark.parametrize("bench", [["bench", "decoders", "sudoku4", "-n", "3"], ["bench", "reuse", "sudoku4", "-n", "2"], FRONTIER], ids=lambda arguments: arguments[1])
+def test_a_bench_shows_every_figure_whole_in_80_columns(bench, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = remask_command(*bench, "--model", str(checkpoint), "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert "…" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "1.0x" in done.stdout or bench[1] == "reuse"
+    assert "(0.000" in done.stdout.replace("+", "")
+
+
+def test_help_names_every_task(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    for verb in (["eval", "task"], ["bench", "decoders"], ["bench", "frontier"], ["bench", "reuse"]):
+        assert all(name in remask_command(*verb, "--help").stdout for name in tasks.TASKS)
+
+
 GENERATE = ["--max-new-tokens", "6", "--json"]
 
 

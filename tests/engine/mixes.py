@@ -6,7 +6,7 @@ import torch
 
 import remask
 from remask.engine import Request
-from remask.windows import room
+from remask.windows.base import room
 from tests.laws.test_laws import DECODER_SPECS, STORING, WHOLE_ROWS
 
 WINDOWS = ["whole", "blocks:3", "blocks:4,origin=canvas"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -44,6 +44,7 @@ def decoders(
     from rich.console import Console
     from rich.progress import Progress
 
+    from remask.cli import tables
     from remask.evaluation import tasks
     from remask.evaluation.harness import compare
 
@@ -57,7 +58,7 @@ def decoders(
         found = compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=lambda done: progress.update(bar, completed=done))
     if out is not None:
         out.write_text(json.dumps({"task": task, "split": split, "window": window, "reuse": reuse, "batch": batch, "decoders": found}, indent=2) + "\n", encoding="utf-8")
-    Console().print(table(found))
+    Console().print(tables.decoders(found, REFERENCE))
 
 
 @app.command("frontier")
@@ -83,6 +84,7 @@ def frontier(
     from rich.console import Console
     from rich.progress import Progress
 
+    from remask.cli import tables
     from remask.errors import RemaskError
     from remask.evaluation import frontier as judge
     from remask.evaluation import tasks
@@ -109,45 +111,8 @@ def frontier(
         picture(points, title, out / "frontier.png")
     except RemaskError as error:
         typer.echo(f"note: {error}", err=True)
-    console.print(frontier_table(points, f"{task}, {test} test items, window {window}"))
-    console.print(loss_table(points, f"{task}: fewest forwards within {100 * judge.LOSS:g} point of one token per forward, as chosen on {valid} validation items"))
-
-
-def frontier_table(points: Any, title: str) -> Any:
-    """A line a setting; the area stands at a decoder's first."""
-    from rich.table import Table
-
-    from remask.evaluation.frontier import areas_of
-
-    areas = areas_of(points)
-    shown = Table("setting", "accuracy", "95 % interval", "forwards per row", "tokens per forward", "positions", "above the static frontier", "area", title=title)
-    seen: set[str] = set()
-    for point in points:
-        total = "" if point.decoder in seen else f"{areas[point.decoder]:.3f}"
-        seen.add(point.decoder)
-        shown.add_row(
-            point.spec, f"{point.accuracy:.3f}", "{:.3f}-{:.3f}".format(*point.interval), f"{point.forwards:.2f}", f"{point.tokens_per_forward:.2f}",
-            f"{point.positions:.0f}", "" if point.gained is None else "{:+.3f} ({:+.3f} to {:+.3f})".format(*point.gained), total,
-        )  # fmt: skip
-    return shown
-
-
-def loss_table(points: Any, title: str) -> Any:
-    """A line a decoder: what it costs to lose next to nothing."""
-    from rich.table import Table
-
-    from remask.evaluation.frontier import at_loss
-
-    shown = Table("decoder", "setting", "accuracy", "difference, 95 %", "forwards per row", "fewer forwards", "tokens per forward", title=title)
-    for name, point in at_loss(points).items():
-        if point is None:
-            shown.add_row(name, "none", "", "", "", "", "")
-            continue
-        shown.add_row(
-            name, point.spec, f"{point.accuracy:.3f}", "{:+.3f} ({:+.3f} to {:+.3f})".format(*point.lost), f"{point.forwards:.2f}",
-            f"{points[0].forwards / point.forwards:.1f}x", f"{point.tokens_per_forward:.2f}",
-        )  # fmt: skip
-    return shown
+    console.print(tables.frontier(points, f"{task}, {test} test items, window {window}"))
+    console.print(tables.losses(points, f"{task}: fewest forwards within {100 * judge.LOSS:g} point of one token per forward, as chosen on {valid} validation items"))
 
 
 @app.command("reuse")
@@ -168,8 +133,8 @@ def reuse(
     """Reuse rules against the same decoder without reuse: accuracy, flipped tokens, FLOPs of the layers and seconds, in one run."""
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Column, Table
 
+    from remask.cli import tables
     from remask.evaluation import reuse as judge
     from remask.evaluation import tasks
 
@@ -184,36 +149,4 @@ def reuse(
     if out is not None:
         settings = {"task": task, "split": split, "decoder": decoder, "window": window, "batch": batch}
         out.write_text(json.dumps({**settings, "reuse": found}, indent=2) + "\n", encoding="utf-8")
-    shown = Table(
-        Column("reuse", no_wrap=True),
-        "accuracy",
-        "difference, 95 %",
-        "flipped",
-        "forwards per row",
-        "FLOPs",
-        "seconds",
-        title=f"{task}, {n} {split} items, {decoder}, window {window}",
-    )
-    for spec, made in found.items():
-        mean, low, high = made["difference"]
-        shown.add_row(
-            spec, f"{made['accuracy']:.3f}", f"{mean:+.3f} ({low:+.3f} to {high:+.3f})", f"{made['flip_rate']:.4f}", f"{made['forwards_per_row']:.1f}",
-            f"{made['flops_ratio']:.3f}", f"{made['seconds_ratio']:.3f}",
-        )  # fmt: skip
-    Console().print(shown)
-
-
-def table(found: dict[str, dict[str, Any]]) -> Any:
-    """The summaries, a decoder a line."""
-    from rich.table import Column, Table
-
-    shown = Table(Column("decoder", no_wrap=True), "accuracy", "95 % interval", "forwards per row", "tokens per forward", "tok/s", "fewer forwards")
-    base = found[REFERENCE]["forwards_per_row"]
-    for spec, summary in found.items():
-        low, high = summary["interval"]
-        forwards = summary["forwards_per_row"]
-        shown.add_row(
-            spec, f"{summary['accuracy']:.3f}", f"{low:.3f}-{high:.3f}", f"{forwards:.1f}", f"{summary['tokens_per_forward']:.2f}", f"{summary['tokens_per_second']:.0f}",
-            f"{base / max(forwards, 1e-9):.1f}x",
-        )  # fmt: skip
-    return shown
+    Console().print(tables.reuse(found, f"{task}, {n} {split} items, {decoder}, window {window}"))

@@ -13,7 +13,7 @@ Model = Annotated[str, typer.Option(help="A shipped checkpoint's name, a folder,
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16; empty: the checkpoint's own.")]
 DecoderSpec = Annotated[str, typer.Option("--decoder", help="e.g. low_confidence, threshold:tau=0.9, factor:f=1; `remask models` lists them.")]
-WindowSpec = Annotated[str, typer.Option("--window", help="whole, or blocks:32.")]
+WindowSpec = Annotated[str, typer.Option("--window", help="e.g. whole, blocks:32; `remask models` lists them.")]
 ReuseSpec = Annotated[str, typer.Option("--reuse", help="e.g. fresh, dual, surelock:eps=5e-4; `remask models` lists them.")]
 Trace = Annotated[Path | None, typer.Option("--trace", help="Write what every step did, as JSON lines; `remask trace` shows it.")]
 Seed = Annotated[int, typer.Option(help="Item or row i uses seed + i.")]

@@ -59,7 +59,7 @@ DECODERS: dict[str, type[Decoder]] = {
 }
 
 __all__ = [
-    "DECODERS", "DUS", "P2", "PC", "WINO", "Ancestral", "CoRe", "Credit", "Decoder", "Entropy", "EntropyBound", "Factor", "FirstHitting", "Halton", "Hierarchy",
-    "JointThreshold", "Klass", "LocalLeap", "LowConfidence", "MaskgitPlus", "Origin", "Prophet", "Random", "ReMDM", "ReMDMLLaDA", "Risk", "STaRR", "Saber", "SlowFast",
-    "Spaced", "Threshold", "TopKMargin", "View",
+    "DUS", "P2", "PC", "WINO", "Ancestral", "CoRe", "Credit", "Decoder", "Entropy", "EntropyBound", "Factor", "FirstHitting", "Halton", "Hierarchy", "JointThreshold",
+    "Klass", "LocalLeap", "LowConfidence", "MaskgitPlus", "Origin", "Prophet", "Random", "ReMDM", "ReMDMLLaDA", "Risk", "STaRR", "Saber", "SlowFast", "Spaced", "Threshold",
+    "TopKMargin", "View",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ from remask.engine.room import Sizes, free_bytes, probed
 from remask.engine.row import Row, stop_rows, tell
 from remask.engine.waiting import Waiting
 from remask.errors import RemaskError
-from remask.windows import room
+from remask.windows.base import room
 
 PLANS_KNOWN = 64
 """Plans whose bytes are remembered; another is measured again."""

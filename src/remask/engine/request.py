@@ -19,7 +19,8 @@ from remask.reuse.base import Reuse
 from remask.reuse.fresh import Fresh
 from remask.shapers import Shaper
 from remask.trace.record import Event, Opening, Record
-from remask.windows import Whole, Window
+from remask.windows.base import Window
+from remask.windows.whole import Whole
 
 Reason = Literal["stop", "length", "cancelled", "deadline", "budget", "error"]
 """Why a row ended. stop: an end-of-text was written.  length: the canvas is full.  budget: `max_forwards` were made."""

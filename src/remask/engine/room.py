@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from remask import memory
+import remask.memory as memory
 from remask.canvas import Canvas
 from remask.compute import Model
 from remask.denoise import Plan, start, step

@@ -18,4 +18,4 @@ REUSES: dict[str, type[Reuse]] = {
     "surelock": SureLock,
 }
 
-__all__ = ["REUSES", "Delayed", "Dual", "Fresh", "Prefix", "Reuse", "SureLock", "Unchanged", "Vicinity"]
+__all__ = ["Delayed", "Dual", "Fresh", "Prefix", "Reuse", "SureLock", "Unchanged", "Vicinity"]

@@ -14,7 +14,7 @@ from remask.server.protocol import ChatBody, CompletionBody, Sampling
 from remask.shapers import Temperature, TopP
 from remask.spec import parse_decoder, parse_reuse, parse_window
 from remask.text.ending import end_ids
-from remask.windows import room
+from remask.windows.base import room
 
 ROOM = 128
 """New tokens of a request that names no number, where they fit."""

@@ -12,7 +12,8 @@ from remask.canvas import PADDING, Canvas, Edit
 from remask.citation import Paper
 from remask.errors import RemaskError
 from remask.prediction import Belief
-from remask.windows import Blocks, Window
+from remask.windows.base import Window
+from remask.windows.blocks import Blocks
 
 PAPER = Paper(
     "Beyond Fixed: Training-Free Variable-Length Denoising for Diffusion Large Language Models", "2508.00819", 2025,

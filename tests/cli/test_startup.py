@@ -1,0 +1,28 @@
+"""What the command line may wait for before it answers."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import sys
+from remask.cli import main
+try:
+    main()
+finally:
+    print(*[name for name in ("torch", "numpy", "remask.public") if name in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["generate", "--help"], ["bench", "frontier", "--help"], ["sing"]], ids=" ".join)
+def test_help_and_wrong_verbs_do_not_wait_for_torch(arguments):
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == (2 if arguments == ["sing"] else 0)
+    assert done.stderr.splitlines()[-1] == ""
+
+
+def test_importing_remask_loads_nothing_before_a_name_is_asked_for():
+    script = "import sys, remask; print('torch' in sys.modules, remask.__version__); remask.Threshold(0.9); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0::2] == ["False", "True"]
