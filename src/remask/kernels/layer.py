@@ -21,18 +21,15 @@ def linear(
     eps: float = 0.0,
     residual: Tensor | None = None,
     gated: bool = False,
-    following: Tensor | None = None,
 ) -> Tensor:
     """RMSNorm of x (N, D), if `norm` (D,) is given, times weight (O, D) transposed, plus bias; then SiLU of the first half times the second, if
     gated; then plus residual. Returns (N, O), or (N, O / 2) if gated.
-
-    following: the weights of the next product; a small kernel behind this one fetches them into L2 meanwhile.
     """
     if not runs_kernels(x):
         return linear_twin(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
     if x.shape[0] <= FEW and x.dtype == torch.bfloat16:
         return linear_kernel(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
-    return linear_many(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated, following=following)
+    return linear_many(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
 
 
 def linear_twin(
@@ -67,31 +64,28 @@ def linear_many(
     eps: float = 0.0,
     residual: Tensor | None = None,
     gated: bool = False,
-    following: Tensor | None = None,
 ) -> Tensor:
     """The same for more rows, where the library's product is hard to beat: a kernel before it and one behind it, the residual inside it."""
     from remask.kernels.layer_triton import launch_gate, launch_norm
 
     if norm is not None:
-        x = launch_norm(x, norm, eps, weight)
+        x = launch_norm(x, norm, eps)
     if residual is not None and bias is None and not gated:
         return torch.addmm(residual, x, weight.t())
     y = functional.linear(x, weight, bias)
     if gated:
-        y = launch_gate(y, following)
+        y = launch_gate(y)
     return y if residual is None else residual + y
 
 
-def turn(
-    mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int, following: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+def turn(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Projections (B, M, (H + 2 K) E) side by side -> queries (B, H, M, E), and keys and values (B, K, L, E).
 
     Queries and keys are rotated by cos and sin, (B or 1, M, E); keys and values are written into the stores `keys`, `values` (B, K, L, E) at `place`
-    (B, M), everywhere if it is None; without stores those of the M positions are returned as they are. following: see linear.
+    (B, M), everywhere if it is None; without stores those of the M positions are returned as they are.
     """
     if runs_kernels(mixed):
-        return turn_kernel(mixed, cos, sin, keys, values, place, heads, following)
+        return turn_kernel(mixed, cos, sin, keys, values, place, heads)
     return turn_twin(mixed, cos, sin, keys, values, place, heads)
 
 
@@ -110,9 +104,7 @@ def turn_twin(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, valu
     return query, keys, values
 
 
-def turn_kernel(
-    mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int, following: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+def turn_kernel(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """The same by Triton in one launch."""
     from remask.kernels.layer_triton import launch_turn
 
@@ -121,7 +113,7 @@ def turn_kernel(
         width = cos.shape[-1]
         keys, values = (mixed.new_empty(rows, (total // width - heads) // 2, chosen, width) for _ in range(2))
         place = None
-    return launch_turn(mixed, cos, sin, keys, values, place, heads, following), keys, values
+    return launch_turn(mixed, cos, sin, keys, values, place, heads), keys, values
 
 
 def _parts(mixed: Tensor, heads: int, width: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from remask.canvas import Canvas
 from remask.errors import RemaskError
+from remask.kernels.attention import attend_few
 from remask.kernels.layer import FEW, linear, linear_twin, turn, turn_twin
 from remask.models.attention import attend, positions, rotary
 from remask.models.bodies import empty_store, predicting
@@ -57,11 +58,11 @@ def run_layer(x: Tensor, layer: Layer, reading: Reading, heads: int, eps: float,
     """(B, M, D) -> (B, M, D): pre-norm attention over the stores, and SwiGLU. plain: torch alone, for the compiler."""
     rows, chosen, width = x.shape
     flat = x.reshape(rows * chosen, width)
-    product, gate, turned = (linear_twin, linear_twin, turn_twin) if plain else (linear, partial(linear, following=layer.down), partial(turn, following=layer.out))
+    product, turned, attended = (linear_twin, turn_twin, attend) if plain else (linear, turn, attend_few)
     mixed = product(flat, layer.mix, layer.mix_bias, norm=layer.norm, eps=eps).view(rows, chosen, -1)
     query, key, value = turned(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
-    flat = product(attend(query, key, value, reading.seen).reshape(rows * chosen, -1), layer.out, layer.out_bias, residual=flat)
-    inner = gate(flat, layer.gate_up, layer.gate_up_bias, norm=layer.norm2, eps=eps, gated=True)
+    flat = product(attended(query, key, value, reading.seen).reshape(rows * chosen, -1), layer.out, layer.out_bias, residual=flat)
+    inner = product(flat, layer.gate_up, layer.gate_up_bias, norm=layer.norm2, eps=eps, gated=True)
     return product(inner, layer.down, layer.down_bias, residual=flat).view(rows, chosen, width)
 
 

@@ -1,0 +1,67 @@
+"""The kernel of remask.kernels.attention."""
+
+# pyright: reportCallIssue=false, reportArgumentType=false, reportMissingImports=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
+from __future__ import annotations
+
+from math import e as NATURAL
+from math import log2
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LOWEST = -1e30
+"""A score that no key has: what it adds to a sum is wiped out by the first key that is read."""
+
+
+KEYS = 64
+"""Keys at a time."""
+
+
+@triton.jit
+def _attend(
+    query, keys, values, seen, out, chosen, length, heads, key_heads, scale,
+    WIDTH: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, SEEN: tl.constexpr, WIDE: tl.constexpr, LOW: tl.constexpr, BLOCKS: tl.constexpr,
+):  # fmt: skip
+    """QUERIES queries of one head of one row, KEYS keys at a time with a running maximum (online softmax, base 2). WIDE: see remask.kernels.layer_triton."""
+    at, head, row = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES), tl.program_id(1), tl.program_id(2).to(tl.int64)
+    lane, near = tl.arange(0, WIDTH), tl.arange(0, KEYS)
+    here = at < chosen
+    q = tl.load(query + ((row * heads + head) * chosen + at)[:, None] * WIDTH + lane[None, :], mask=here[:, None], other=0.0)
+    if WIDE:
+        q = q.to(tl.float32)
+    stored = (row * key_heads + head // (heads // key_heads)) * length * WIDTH
+    most = tl.full((QUERIES,), LOW, dtype=tl.float32)
+    weight = tl.zeros((QUERIES,), dtype=tl.float32)
+    total = tl.zeros((QUERIES, WIDTH), dtype=tl.float32)
+    for block in range(BLOCKS):
+        start = block * KEYS
+        read = start + near < length
+        k = tl.load(keys + stored + (start + near)[None, :] * WIDTH + lane[:, None], mask=read[None, :], other=0.0)
+        v = tl.load(values + stored + (start + near)[:, None] * WIDTH + lane[None, :], mask=read[:, None], other=0.0)
+        if SEEN:
+            read = read & (tl.load(seen + row * length + start + near, mask=read, other=0) != 0)
+        if WIDE:
+            k, v = k.to(tl.float32), v.to(tl.float32)
+        score = tl.where(read[None, :], tl.dot(q, k, input_precision="ieee") * scale, LOW)
+        higher = tl.maximum(most, tl.max(score, 1))
+        share, fade = tl.exp2(score - higher[:, None]), tl.exp2(most - higher)
+        weight = weight * fade + tl.sum(share, 1)
+        total = tl.dot(share.to(v.dtype), v, total * fade[:, None], input_precision="ieee")
+        most = higher
+    place = ((row * chosen + at) * heads + head)[:, None] * WIDTH + lane[None, :]
+    tl.store(out + place, total / weight[:, None], mask=here[:, None])
+
+
+def launch_attend(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
+    """See remask.kernels.attention.attend_few."""
+    rows, heads, chosen, width = query.shape
+    key_heads, length = keys.shape[1:3]
+    out = torch.empty(rows, chosen, heads * width, dtype=query.dtype, device=query.device)
+    queries = min(64, max(16, triton.next_power_of_2(chosen)))
+    _attend[(triton.cdiv(chosen, queries), heads, rows)](
+        query, keys, values, seen, out, chosen, length, heads, key_heads, log2(NATURAL) * width**-0.5,
+        WIDTH=width, QUERIES=queries, KEYS=KEYS, SEEN=seen is not None, WIDE=not query.is_cuda, LOW=LOWEST, BLOCKS=triton.cdiv(length, KEYS), num_warps=4, num_stages=3,
+    )  # fmt: skip
+    return out
