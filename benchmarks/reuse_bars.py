@@ -32,7 +32,8 @@ def main() -> None:
     arguments.add_argument("--items", type=int, default=2000)
     arguments.add_argument("--batch", type=int, default=100)
     arguments.add_argument("--window", default="whole")
-    arguments.add_argument("--cache", default="dual")
+    arguments.add_argument("--cache", default="dual", help="none: SureLock alone")
+    arguments.add_argument("--only-inside", action="store_true", help="SureLock inside the cache, not alone")
     arguments.add_argument("--eps", nargs="+", default=EPS)
     arguments.add_argument("--gates", nargs="+", default=GATES)
     arguments.add_argument("--options", nargs="*", default=REPAIRS, help="of surelock, at the default eps and gate")
@@ -45,9 +46,11 @@ def main() -> None:
     model = remask.load(task.model, device=chosen.device, dtype=chosen.dtype)
     items = task.sample(chosen.items, seed=0, split="test")
     alone = [f"surelock:eps={eps},gate={gate}" for eps, gate in itertools.product(chosen.eps, chosen.gates)] + [f"surelock:{option}" for option in chosen.options]
-    inside = {f"{chosen.cache}:inner=({rule})": chosen.cache for rule in alone}
+    inside = {f"{chosen.cache}:inner=({rule})": chosen.cache for rule in alone} if chosen.cache != "none" else {}
     window = remask.parse_window(chosen.window)
-    rules = {spec: {"reuse": remask.parse_reuse(spec), "window": window} for spec in [REFERENCE, chosen.cache, *alone, *inside]}
+    rules = {
+        spec: {"reuse": remask.parse_reuse(spec), "window": window} for spec in [REFERENCE, *([chosen.cache] if inside else []), *([] if chosen.only_inside else alone), *inside]
+    }
     found = compare(model, items, rules, max_new_tokens=task.max_new_tokens, batch=chosen.batch, against=inside)
     if chosen.out is not None:
         chosen.out.write_text(json.dumps({"task": chosen.task, "window": chosen.window, "reuse": found}, indent=2) + "\n", encoding="utf-8")

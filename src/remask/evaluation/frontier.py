@@ -18,8 +18,8 @@ from remask.evaluation.intervals import paired_difference
 from remask.evaluation.tasks.base import Item
 from remask.spec import spec as spec_of
 
-STATIC = (*(round(0.05 * k, 2) for k in range(6, 20)), 0.97, 0.98, 0.99)
-"""Thresholds of the static frontier: 0.30 to 0.95 by 0.05, then .97, .98, .99."""
+STATIC = (*(round(0.05 * k, 2) for k in range(6, 20)), 0.97, 0.98, 0.99, 0.995, 0.999)
+"""Thresholds of the static frontier: 0.30 to 0.95 by 0.05, then towards 1, so that it reaches the accuracies that other rules do."""
 
 REFERENCE = "low_confidence"
 """One token per forward: what a loss of accuracy and a saving of forwards are counted from."""
@@ -27,7 +27,7 @@ REFERENCE = "low_confidence"
 LOSS = 0.01
 """The accuracy that a setting may lose to be listed in the table of losses."""
 
-RISKS = {0.5: (0.05, 0.1, 0.2, 0.4), 1.0: (0.05, 0.1, 0.2, 0.4), 2.0: (0.1, 0.2, 0.4)}
+RISKS = {0.5: (0.02, 0.05, 0.1, 0.2), 1.0: (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)}
 """`waiting` -> budgets."""
 
 STEPS = (2, 4, 8, 16, 32)
