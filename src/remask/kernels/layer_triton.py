@@ -24,7 +24,7 @@ def _linear(
 
     WIDE: for the interpreter, whose product takes the bits of a bfloat16 for an integer.
     """
-    SIDES: tl.constexpr = 2 if GATED else 1
+    SIDES: tl.constexpr = 2 if GATED else 1  # pyright: ignore[reportAssignmentType]
     row, depth, side = tl.arange(0, ROWS), tl.arange(0, INNER), tl.arange(0, SIDES * COLUMNS)
     own = tl.program_id(0) * COLUMNS + side % COLUMNS
     column = own + side // COLUMNS * columns
