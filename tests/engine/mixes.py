@@ -35,7 +35,7 @@ def alone(model, request: Request) -> tuple[list[int], int, int]:
     prompt = list(request.prompt_ids)
     prompt += [model.mask_id] * room(request.window, prompt, request.max_new_tokens, model.mask_id)
     canvas = remask.Canvas.from_prompts([prompt], mask_id=model.mask_id)
-    parts = dict(decoder=request.decoder, window=request.window, reuse=request.reuse, shapers=request.shapers)
+    parts = dict(decoder=request.decoder, window=request.plan.window, reuse=request.reuse, shapers=request.shapers)
     for last in remask.denoise(model, canvas, seed=request.seed, early_stop=request.early_stop, **parts):
         pass
     return last.canvas.tokens[0].tolist(), int(last.forwards[0]), int(last.positions[0])
