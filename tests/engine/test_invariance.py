@@ -6,7 +6,7 @@ import pytest
 
 import remask
 from remask.engine import Engine
-from remask.windows import room
+from remask.windows.base import room
 from tests.chains import chain_b
 from tests.engine.mixes import alone, arrive, mix, told
 from tests.laws.test_laws import DECODER_SPECS
@@ -44,11 +44,10 @@ def test_rows_of_few_plans_change_places_with_what_is_stored_for_them(seed):
 @pytest.mark.parametrize("family", ["chain", "llada", "dream", "mdlm"])
 @pytest.mark.parametrize("seed", range(3))
 def test_rows_that_grow_are_written_as_one_by_one_beside_rows_that_do_not(family, seed):
-    """No prompt is empty: on a canvas of nothing but masks all positions are as likely up to rounding."""
     model = chain_b() if family == "chain" else network(family)
     windows = [remask.parse_window(f"{text},length=4") for text in (RESTLESS, PROBING)]
     requests = [
-        replace(request, prompt_ids=[1, *request.prompt_ids], **(dict(window=windows[number % 3], max_new_tokens=request.max_new_tokens + 9) if number % 3 < 2 else {}))
+        replace(request, window=windows[number % 3], max_new_tokens=request.max_new_tokens + 9) if number % 3 < 2 else request
         for number, request in enumerate(mix(seed + 90, 12, 8, 8 if family == "chain" else model.mask_id))
     ]
     engine = Engine(model, max_rows=(3, 5, 12)[seed], forward_cost=(0, 64, 10_000)[seed])
