@@ -31,6 +31,7 @@ LLADA_8B = {
 
 def network(name: str, device: str, dtype: str) -> Any:
     """A checkpoint, or random weights of a known shape."""
+    torch.set_flush_denormal(True)  # as the command line does
     if name != "llada-8b":
         return remask.load(name, device=device, dtype=dtype)
     return build(LLADA_8B, torch.device(device)).to(getattr(torch, dtype)).eval().requires_grad_(False)

@@ -18,6 +18,7 @@ from remask.engine.room import Sizes, free_bytes, probed
 from remask.engine.row import Row, stop_rows, tell
 from remask.engine.waiting import Waiting
 from remask.errors import RemaskError
+from remask.models.ragged import unpadded
 from remask.windows.base import room
 
 PLANS_KNOWN = 64
@@ -29,8 +30,8 @@ class Engine:
 
     max_rows: most rows at once.  memory: bytes for all rows, weights aside (None: four fifths of what the device has free now).
     queue: most requests that wait, of one client as many as it leaves places free; one more raises QueueFull.
-    forward_cost: as many positions as one more forward is worth; rows are padded into one forward when that costs less (None: 16 on the
-    CPU, 256 elsewhere).
+    forward_cost: as many positions as one more forward is worth; rows are padded into one forward when that costs less (None: 512 on the
+    CPU, where padding is hardly computed, 256 elsewhere).
 
     Clients take turns, and the rows of one are admitted in the order of arrival. None is passed over because it is large: the others wait until it has room.
     What a row is written with does not depend on the others: tests/engine.
@@ -41,9 +42,10 @@ class Engine:
             if value < 1:
                 raise RemaskError(f"{name} is {value}; it must be 1 or more")
         self.model, self.max_rows, self.queue = model, max_rows, queue
+        self._passes = unpadded(model)
         self.memory = free_bytes(model) if memory is None else memory
         device = torch.device(getattr(model, "device", None) or "cpu")
-        self.forward_cost = forward_cost if forward_cost is not None else 16 if device.type == "cpu" else 256
+        self.forward_cost = forward_cost if forward_cost is not None else 512 if device.type == "cpu" else 256
         with torch.inference_mode():
             self.sizes = Sizes.of(model)
         self._plans: deque[tuple[Plan, float]] = deque(maxlen=PLANS_KNOWN)
@@ -223,8 +225,8 @@ class Engine:
     def _stepped(self, cohort: Cohort) -> Cohort | None:
         """The cohort after a step, without the rows that are done. If it fails, every row is stepped alone, and those fail that do it again."""
         try:
-            before = lengthened(self.model, cohort)
-            after, seen = advance(self.model, before)
+            before = lengthened(self._passes, cohort)
+            after, seen = advance(self._passes, before)
         except Exception as error:
             if cohort.count == 1:
                 stop_rows(cohort.groups[0], {0: "error"}, error)
