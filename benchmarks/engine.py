@@ -1,9 +1,13 @@
-"""What continuous batching gives: the engine beside one row after another, and beside a batch without any padding; and latency under Poisson arrivals.
+"""What continuous batching gives: the engine beside one row after another, and beside a batch without any padding; latency under Poisson arrivals; and
+how many rows are written otherwise in a batch of another size.
 
     python benchmarks/engine.py mixed --model demo --rows 64 --repeats 3
-    python benchmarks/engine.py arrivals --model llada-8b --device cuda --dtype bfloat16 --rows 256 --load 0.8
+    python benchmarks/engine.py arrivals --model llada-8b --device cuda --dtype bfloat16 --rows 96 --batch 16 --prompt 64 256 --new 32 128 --decoder low_confidence:steps=32
+    python benchmarks/engine.py flips --model demo --task wordmath --device cuda --dtype bfloat16 --rows 1000 --batch 64 --early-stop --decoder threshold:tau=0.9
 
-llada-8b is a network of LLaDA-8B's shape with random weights. Contenders run in turn, in one process; the order changes with every repeat.
+llada-8b is a network of LLaDA-8B's shape with random weights. mixed: contenders run in turn, in one process; the order changes with every repeat.
+arrivals: at a share of the rate that a full queue is served at, which is measured first.  flips: the same requests in batches of --batch, in batches of --other in
+another order of arrival, and the first --alone of them one by one; how many rows and tokens differ.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ import torch
 import remask
 from remask.denoise import Plan, denoise, start, step
 from remask.engine import Engine, Request, Update
+from remask.evaluation import tasks
 from remask.evaluation.harness import environment
+from remask.evaluation.intervals import wilson
 from remask.training.run import build
 
 LLADA_8B = {
@@ -31,18 +37,28 @@ LLADA_8B = {
 
 def network(name: str, device: str, dtype: str) -> Any:
     """A checkpoint, or random weights of a known shape."""
+    torch.set_flush_denormal(True)  # as the command line does
     if name != "llada-8b":
         return remask.load(name, device=device, dtype=dtype)
     return build(LLADA_8B, torch.device(device)).to(getattr(torch, dtype)).eval().requires_grad_(False)
 
 
-def requests(arguments: argparse.Namespace, vocabulary: int) -> list[Request]:
-    """Prompts of random tokens and of every length in the ranges; the decoders in turn."""
+def requests(arguments: argparse.Namespace, model: Any) -> list[Request]:
+    """Prompts of a task, or of random tokens and of every length in the ranges; the decoders in turn."""
     chance = random.Random(0)
+    if arguments.task:
+        task = tasks.get(arguments.task)
+        prompts = [model.tokenizer.encode(item.prompt) for item in task.sample(arguments.rows, seed=0)]
+        sizes = [task.max_new_tokens] * arguments.rows
+    else:
+        prompts, sizes = [], []
+        for _ in range(arguments.rows):
+            prompts.append([chance.randrange(1, min(1000, model.vocab_size - 2)) for _ in range(chance.randint(*arguments.prompt))])
+            sizes.append(chance.randint(*arguments.new))
     return [
         Request(
-            [chance.randrange(1, min(1000, vocabulary - 2)) for _ in range(chance.randint(*arguments.prompt))],
-            chance.randint(*arguments.new),
+            prompts[number],
+            sizes[number],
             decoder=remask.parse_decoder(arguments.decoder[number % len(arguments.decoder)]),
             seed=number,
             early_stop=arguments.early_stop,
@@ -101,7 +117,7 @@ def timed(action: Callable[[], Any]) -> tuple[float, Any]:
 def mixed(arguments: argparse.Namespace) -> dict[str, Any]:
     """64 queued prompts of mixed lengths."""
     model = network(arguments.model, arguments.device, arguments.dtype)
-    asked = requests(arguments, model.vocab_size)
+    asked = requests(arguments, model)
     engine = Engine(model, max_rows=arguments.batch, queue=len(asked), forward_cost=arguments.forward_cost)
     counted = through_engine(engine, asked)  # warm as well
     positions, forwards = sum(update.positions for update in counted), sum(update.forwards for update in counted)
@@ -128,7 +144,7 @@ def mixed(arguments: argparse.Namespace) -> dict[str, Any]:
 def arrivals(arguments: argparse.Namespace) -> dict[str, Any]:
     """Latency at a share of the rate that a full queue is served at."""
     model = network(arguments.model, arguments.device, arguments.dtype)
-    asked = requests(arguments, model.vocab_size)
+    asked = requests(arguments, model)
     engine = Engine(model, max_rows=arguments.batch, queue=len(asked), forward_cost=arguments.forward_cost)
     through_engine(engine, asked[: arguments.batch])  # warm
     begun = time.monotonic()
@@ -144,17 +160,46 @@ def arrivals(arguments: argparse.Namespace) -> dict[str, Any]:
     results = [ticket.result() for ticket in tickets]
     taken = time.monotonic() - begun
     engine.close()
+    new = sum(len(result.answer) for result in results)
     latencies = sorted(ticket.finished - ticket.submitted for ticket in tickets)
     waits = sorted(ticket.admitted - ticket.submitted for ticket in tickets)
     at = {name: int(share * (len(asked) - 1)) for name, share in (("p50", 0.5), ("p99", 0.99))}
-    rates = {"full_queue": len(asked) / full, "offered": rate, "served": len(asked) / taken, "new_tokens": sum(len(result.answer) for result in results) / taken}
+    rates = {"full_queue": len(asked) / full, "offered": rate, "served": len(asked) / taken, "new_tokens": {"full_queue": new / full, "served": new / taken}}
     seconds = {"latency": {name: latencies[index] for name, index in at.items()}, "wait": {name: waits[index] for name, index in at.items()}}
     return {"rows": len(asked), "batch": arguments.batch, "a_second": rates, "seconds": seconds, "environment": environment(model)}
 
 
+def flips(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How many rows are written otherwise in batches of another size, in another order, and alone."""
+    model = network(arguments.model, arguments.device, arguments.dtype)
+    asked = requests(arguments, model)
+
+    def written(batch: int, order: list[int]) -> dict[int, list[int]]:
+        begun = time.monotonic()
+        engine = Engine(model, max_rows=batch, queue=len(asked), forward_cost=arguments.forward_cost)
+        found = through_engine(engine, [asked[number] for number in order])
+        print(f"{len(order)} rows in batches of {batch}: {time.monotonic() - begun:.1f} s", flush=True)
+        return {number: update.answer.tolist() for number, update in zip(order, found, strict=True)}
+
+    numbers = list(range(len(asked)))
+    shuffled = random.Random(1).sample(numbers, len(numbers))
+    whole = written(arguments.batch, numbers)
+    others = {f"batches of {arguments.other}, shuffled": written(arguments.other, shuffled), "one by one": written(1, numbers[: arguments.alone])}
+    told = {name: differing(whole, other) for name, other in others.items()}
+    return {"rows": len(asked), "batch": arguments.batch, "decoder": arguments.decoder, "against": told, "environment": environment(model)}
+
+
+def differing(whole: dict[int, list[int]], other: dict[int, list[int]]) -> dict[str, Any]:
+    """Rows of `other` and tokens of its rows that are not those of `whole`."""
+    rows = sum(whole[number] != tokens for number, tokens in other.items())
+    pairs = [(a, b) for number, tokens in other.items() for a, b in zip(whole[number], tokens, strict=True)]
+    tokens = sum(a != b for a, b in pairs)
+    return {"rows": rows, "of": len(other), "rate": rows / len(other), "interval": wilson(rows, len(other)), "tokens": tokens, "of_tokens": len(pairs)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["mixed", "arrivals"])
+    parser.add_argument("what", choices=["mixed", "arrivals", "flips"])
     parser.add_argument("--model", default="demo")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
@@ -167,8 +212,11 @@ def main() -> None:
     parser.add_argument("--forward-cost", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--load", type=float, default=0.8)
+    parser.add_argument("--task", default="", help="Prompts of this task, of test items.")
+    parser.add_argument("--other", type=int, default=7)
+    parser.add_argument("--alone", type=int, default=200)
     arguments = parser.parse_args()
-    print(json.dumps((mixed if arguments.what == "mixed" else arrivals)(arguments), indent=2))
+    print(json.dumps({"mixed": mixed, "arrivals": arrivals, "flips": flips}[arguments.what](arguments), indent=2))
 
 
 if __name__ == "__main__":

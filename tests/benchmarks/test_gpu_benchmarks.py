@@ -70,3 +70,28 @@ def test_the_roofline_is_that_of_the_design():
         dream = remask.models.dream.Dream(DREAM_7B)
     dream.config = DREAM_7B
     assert Roofline.of(dream, 1.0, 1.0).weights == pytest.approx(7.07e9, rel=0.01)
+
+
+ENGINE = ["--model", "addition", "--rows", "6", "--batch", "3", "--prompt", "2", "5", "--new", "3", "6"]
+
+
+@pytest.mark.parametrize("what", ["mixed", "arrivals", "flips"])
+def test_the_engine_is_measured(monkeypatch, capsys, what):
+    monkeypatch.setattr(sys, "argv", ["engine.py", what, *ENGINE, "--repeats", "1", "--other", "2", "--alone", "4"])
+    runpy.run_path(str(FOLDER / "engine.py"), run_name="__main__")
+    told = capsys.readouterr().out
+    found = json.loads(told[told.index("{\n") :])
+    assert found["rows"] == 6
+    if what == "mixed":
+        assert found["rows_alike"] == 1.0
+    elif what == "arrivals":
+        assert 0 < found["seconds"]["wait"]["p50"] <= found["seconds"]["latency"]["p50"] <= found["seconds"]["latency"]["p99"]
+        assert found["a_second"]["offered"] == pytest.approx(0.8 * found["a_second"]["full_queue"])
+    else:
+        assert {name: (against["rows"], against["of"]) for name, against in found["against"].items()} == {"batches of 2, shuffled": (0, 6), "one by one": (0, 4)}
+
+
+def test_differing_rows_and_tokens_are_counted():
+    differing = runpy.run_path(str(FOLDER / "engine.py"))["differing"]
+    found = differing({0: [1, 2], 1: [3, 4], 2: [5, 6]}, {0: [1, 2], 1: [4, 3]})
+    assert (found["rows"], found["of"], found["tokens"], found["of_tokens"]) == (1, 2, 2, 4)

@@ -13,12 +13,15 @@ WINDOWS = ["whole", "blocks:3", "blocks:4,origin=canvas"]
 
 
 def mix(seed: int, count: int, symbols: int, mask: int, decoders=DECODER_SPECS, longest: int = 20) -> list[Request]:
-    """Requests of every length with every kind of part; one in six prompts has masks inside."""
+    """Requests of every length with every kind of part; one in six prompts has masks inside.
+
+    Every prompt has a known token: on a canvas of nothing but masks a network finds all positions as likely, up to rounding.
+    """
     chance = random.Random(seed)
     made = []
     for number in range(count):
-        prompt = [chance.randrange(symbols) for _ in range(chance.randrange(9))]
-        if prompt and chance.random() < 1 / 6:
+        prompt = [chance.randrange(symbols) for _ in range(chance.randrange(1, 10))]
+        if len(prompt) > 1 and chance.random() < 1 / 6:
             prompt[chance.randrange(len(prompt))] = mask
         parts = dict(
             decoder=remask.parse_decoder(chance.choice(decoders)),
@@ -35,7 +38,7 @@ def alone(model, request: Request) -> tuple[list[int], int, int]:
     prompt = list(request.prompt_ids)
     prompt += [model.mask_id] * room(request.window, prompt, request.max_new_tokens, model.mask_id)
     canvas = remask.Canvas.from_prompts([prompt], mask_id=model.mask_id)
-    parts = dict(decoder=request.decoder, window=request.window, reuse=request.reuse, shapers=request.shapers)
+    parts = dict(decoder=request.decoder, window=request.plan.window, reuse=request.reuse, shapers=request.shapers)
     for last in remask.denoise(model, canvas, seed=request.seed, early_stop=request.early_stop, **parts):
         pass
     return last.canvas.tokens[0].tolist(), int(last.forwards[0]), int(last.positions[0])

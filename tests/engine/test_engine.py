@@ -1,7 +1,7 @@
 """What the engine promises to callers: order, limits, updates, endings, and that a bad request hurts nobody else."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -301,3 +301,31 @@ def test_a_row_that_is_cancelled_while_it_waits_costs_nobody_a_turn():
     tickets["a1"].cancel()
     assert waves(engine, tickets) == [["a0"], ["c0"], ["a2"]]
     assert engine.waiting == 0
+
+
+def test_a_row_that_may_grow_is_admitted_where_it_fits_at_its_longest():
+    window = remask.parse_window("daedal:eos=0,block=6,first=0,enough=2,low=2,factor=4,length=4")
+    model = chain_b()
+    request = Request([1, 2], 20, window=window)
+    one = Engine(model)._prepared(Engine(model).submit(request)).nbytes
+    engine = Engine(model, memory=int(one * 1.9))
+    first, second = engine.submit(request), engine.submit(replace(request, seed=1))
+    engine.step()
+    assert (first.admitted is None, second.admitted is None) == (False, True), "two would fit as short as they begin"
+    while engine.step():
+        assert sum(engine._needs([cohort]) for cohort in engine._cohorts) <= engine.memory
+    assert len(first.result(0).tokens) == 22
+    assert second.admitted >= first.finished
+
+
+def test_a_row_grows_no_longer_than_the_model_reaches_and_an_infill_does_not_grow():
+    window = remask.parse_window("daedal:eos=0,block=6,first=0,enough=2,low=2,factor=4,length=4")
+    model = network("llada")
+    engine = Engine(model)
+    ticket = engine.submit(Request([1] * 50, 30, window=window))
+    assert engine._waiting.first().longest == model.max_length == 64
+    run(engine)
+    assert len(ticket.result(0).tokens) == 64
+    assert len(ticket.result(0).answer) == 14
+    with pytest.raises(RemaskError, match=r"daedal.*infill"):
+        engine.submit(Request([1, model.mask_id], 0, window=window))

@@ -6,6 +6,7 @@ import remask
 from remask.engine import Engine, Request
 from remask.trace.record import Opening, Trace, record, replay
 from tests.chains import chain_b
+from tests.test_daedal import RESTLESS
 
 MASK = 8
 PARTS = {"decoder": "low_confidence", "window": "whole", "reuse": "fresh", "shapers": ""}
@@ -53,3 +54,23 @@ def test_a_listener_hears_of_every_update_and_of_those_it_missed():
     late.listen(lambda: heard_late.append(len(late.take())))
     assert heard_late == [3]
     assert late.take() == []
+
+
+def test_a_row_that_grows_is_recorded_and_replays():
+    window = remask.parse_window(f"{RESTLESS},length=4")
+    engine = Engine(chain_b())
+    for length in (1, 9):
+        engine.submit(Request([1] * length, 30, seed=length))
+    ticket = engine.submit(Request([1, 2], 20, decoder=remask.parse_decoder("p2:steps=6"), window=window, seed=4, record=True))
+    while engine.step():
+        pass
+    expected = []
+    canvas = remask.Canvas.from_prompts([[1, 2]], max_new_tokens=4, mask_id=MASK)
+    steps = remask.denoise(chain_b(), canvas, decoder=remask.parse_decoder("p2:steps=6"), window=window.opened(20)[0], seed=4, early_stop=True)
+    list(record(steps, expected, seeds=[4]))
+    updates = ticket.take()
+    made = [seen for update in updates for seen in update.records]
+    assert made[1:] == expected[1:]
+    assert sum(event.canvas is not None for event in made[1:]) > 1, "it grew more than once"
+    assert len(made[0].tokens) == 6
+    assert replay(Trace.of(made))["0"] == updates[-1].tokens.tolist()

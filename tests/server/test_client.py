@@ -198,3 +198,13 @@ def test_traces_that_cannot_be_kept_are_the_servers_fault_and_tell_no_path(lette
     (tmp_path / "file").write_text("")
     with pytest.raises(remask.RemaskError, match="folder"), serving(letters, traces=tmp_path / "file"):
         pass
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_window_that_grows_writes_what_generate_writes(client, letters, stream):
+    window = "daedal:block=8,length=8,first=0,enough=2,low=1,factor=4"
+    expected = generated(letters, "how many", new=40, decoder="threshold:tau=0.5", seed=7, window=window)
+    assert len(expected.tokens) > 8
+    asked = {"model": "tiny", "prompt": "how many", "max_tokens": 40, "temperature": 1, "seed": 7, "extra_body": {"decoder": "threshold:tau=0.5", "window": window}}
+    made = client.completions.create(**asked, stream=stream)
+    assert ("".join(chunk.choices[0].text for chunk in made) if stream else made.choices[0].text) == expected.text

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from remask.canvas import Canvas
 from remask.compute import Kept, Manner, Model, compute
-from remask.denoise import Plan, State, Step, conclude, look, predict, start
+from remask.denoise import Plan, State, Step, conclude, grown, look, predict, start
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +99,19 @@ class Cohort:
 
     def _index(self, rows: Sequence[int]) -> Tensor:
         return torch.tensor(rows, device=self.groups[0].state.canvas.tokens.device)
+
+
+def lengthened(model: Model, cohort: Cohort) -> Cohort:
+    """The cohort on the canvas that its windows want for the next pass."""
+    if not any(group.plan.window.grows for group in cohort.groups):
+        return cohort
+    counts = [group.count for group in cohort.groups]
+    kept = [cohort.kept.take(cohort._index(range(piece.start, piece.stop)), cohort.length) for piece in cohort.slices]
+    made = [grown(model, replace(group.state, kept=own), group.plan) for group, own in zip(cohort.groups, kept, strict=True)]
+    length = max(state.canvas.shape[1] for state, _ in made)
+    joined = Kept.joined([state.kept for state, _ in made], counts, length) if any(source is not None for _, source in made) else cohort.kept
+    groups = tuple(replace(group, state=State.joined([replace(state, kept=Kept())], length)) for group, (state, _) in zip(cohort.groups, made, strict=True))
+    return Cohort(groups, joined)
 
 
 def advance(model: Model, cohort: Cohort) -> tuple[Cohort, list[Step]]:

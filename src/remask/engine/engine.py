@@ -11,13 +11,14 @@ import torch
 
 from remask.canvas import Canvas
 from remask.denoise import Plan
-from remask.engine.cohort import Cohort, advance
+from remask.engine.cohort import Cohort, advance, lengthened
 from remask.engine.packing import packs
 from remask.engine.request import QueueFull, Request, Ticket
 from remask.engine.room import Sizes, free_bytes, probed
 from remask.engine.row import Row, stop_rows, tell
 from remask.engine.waiting import Waiting
 from remask.errors import RemaskError
+from remask.models.ragged import unpadded
 from remask.windows.base import room
 
 PLANS_KNOWN = 64
@@ -29,8 +30,8 @@ class Engine:
 
     max_rows: most rows at once.  memory: bytes for all rows, weights aside (None: four fifths of what the device has free now).
     queue: most requests that wait, of one client as many as it leaves places free; one more raises QueueFull.
-    forward_cost: as many positions as one more forward is worth; rows are padded into one forward when that costs less (None: 16 on the
-    CPU, 256 elsewhere).
+    forward_cost: as many positions as one more forward is worth; rows are padded into one forward when that costs less (None: 512 on the
+    CPU, where padding is hardly computed, 256 elsewhere).
 
     Clients take turns, and the rows of one are admitted in the order of arrival. None is passed over because it is large: the others wait until it has room.
     What a row is written with does not depend on the others: tests/engine.
@@ -41,9 +42,10 @@ class Engine:
             if value < 1:
                 raise RemaskError(f"{name} is {value}; it must be 1 or more")
         self.model, self.max_rows, self.queue = model, max_rows, queue
+        self._passes = unpadded(model)
         self.memory = free_bytes(model) if memory is None else memory
         device = torch.device(getattr(model, "device", None) or "cpu")
-        self.forward_cost = forward_cost if forward_cost is not None else 16 if device.type == "cpu" else 256
+        self.forward_cost = forward_cost if forward_cost is not None else 512 if device.type == "cpu" else 256
         with torch.inference_mode():
             self.sizes = Sizes.of(model)
         self._plans: deque[tuple[Plan, float]] = deque(maxlen=PLANS_KNOWN)
@@ -138,15 +140,15 @@ class Engine:
         vocabulary = getattr(model, "vocab_size", None)
         if vocabulary is not None and (wrong := [token for token in prompt if not 0 <= token < vocabulary]):
             raise RemaskError(f"token {wrong[0]} in the prompt is outside the vocabulary of {vocabulary}")
-        if request.window.grows:
-            raise RemaskError(f"window {request.window} lengthens its canvas, and rows of the engine keep their length; use remask.generate, or another window")
+        if request.window.grows and not request.max_new_tokens:
+            raise RemaskError(f"window {request.window} lengthens its canvas, and the gaps of an infill have their length; use another window")
         new = room(request.window, prompt, request.max_new_tokens, model.mask_id)
         canvas = Canvas.from_prompts([prompt], max_new_tokens=new, mask_id=model.mask_id, device=getattr(model, "device", None))
         if model.max_length is not None and canvas.shape[1] > model.max_length:
             raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
-        row = Row(ticket, canvas, self._bytes(request.plan))
+        row = Row(ticket, canvas, self._bytes(request.plan), model.max_length)
         if self.memory is not None and row.nbytes > self.memory:
-            raise RemaskError(f"a row of {row.length} positions needs {int(row.nbytes):,} bytes and the engine has {self.memory:,}; shorten it, or raise memory=")
+            raise RemaskError(f"a row of {row.longest} positions needs {int(row.nbytes):,} bytes and the engine has {self.memory:,}; shorten it, or raise memory=")
         return row
 
     def _bytes(self, plan: Plan) -> float:
@@ -216,14 +218,15 @@ class Engine:
         return bundles
 
     def _needs(self, bundle: list[Cohort]) -> float:
-        """Bytes of cohorts that are one."""
-        length = max(cohort.length for cohort in bundle)
-        return length * sum(rider.bytes_per_position for cohort in bundle for rider in cohort.riders)
+        """Bytes of cohorts that are one, when every row is as long as it may become."""
+        rows = [rider for cohort in bundle for rider in cohort.riders]
+        return max(row.longest for row in rows) * sum(row.bytes_per_position for row in rows)
 
     def _stepped(self, cohort: Cohort) -> Cohort | None:
         """The cohort after a step, without the rows that are done. If it fails, every row is stepped alone, and those fail that do it again."""
         try:
-            after, seen = advance(self.model, cohort)
+            before = lengthened(self._passes, cohort)
+            after, seen = advance(self._passes, before)
         except Exception as error:
             if cohort.count == 1:
                 stop_rows(cohort.groups[0], {0: "error"}, error)
@@ -231,6 +234,6 @@ class Engine:
             apart = [self._stepped(cohort.rows([index])) for index in range(cohort.count)]
             left = [one for one in apart if one is not None]
             return Cohort.joined(left) if left else None
-        ends = [end for before, group, made in zip(cohort.groups, after.groups, seen, strict=True) for end in tell(before, group, made, self.model.eos_ids)]
+        ends = [end for old, new, made in zip(before.groups, after.groups, seen, strict=True) for end in tell(old, new, made, self.model.eos_ids)]
         stay = [index for index, end in enumerate(ends) if not end]
         return after.rows(stay) if stay else None

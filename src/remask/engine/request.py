@@ -60,7 +60,8 @@ class Request:
     @property
     def plan(self) -> Plan:
         """Its parts; rows with equal plans are stepped together."""
-        return Plan(self.decoder, self.window, self.reuse, tuple(self.shapers), self.early_stop)
+        window, _ = self.window.opened(self.max_new_tokens)
+        return Plan(self.decoder, window, self.reuse, tuple(self.shapers), self.early_stop)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,8 @@ class Update:
 
     confidence: (L,) float, if asked for.  opening, event: of the row, in its first update, and of the step that made this one, if asked for.
     start, stop: the positions that were asked for, past the prompt.  forwards, positions: so far.
-    The last one of a row is `done` and has a reason; with reason "error", `error` says what went wrong.
+    The last one of a row is `done` and has a reason; with reason "error", `error` says what went wrong. A window that grows lengthens the row
+    between updates: written and remasked then speak of what the pass did, not of the positions that came before it.
     """
 
     tokens: Tensor
@@ -90,7 +92,7 @@ class Update:
 
     @property
     def answer(self) -> Tensor:
-        """(max_new_tokens,) int64; the mask where nothing was written yet."""
+        """(max_new_tokens,) int64, fewer if the window found the row's length; the mask where nothing was written yet."""
         return self.tokens[self.start : self.stop]
 
     @property

@@ -16,24 +16,23 @@ from remask.trace.record import Event, Opening, event
 class Row:
     """A ticket with its first canvas (1, L), its plan, and the bytes that a position of it needs.
 
-    start, stop: the positions that were asked for.
+    start, stop: the positions that were asked for.  length, longest: positions now, and the most there can be; limit: the model's.
     """
 
-    def __init__(self, ticket: Ticket, canvas: Canvas, bytes_per_position: float) -> None:
+    def __init__(self, ticket: Ticket, canvas: Canvas, bytes_per_position: float, limit: int | None) -> None:
         self.ticket, self.canvas, self.bytes_per_position = ticket, canvas, bytes_per_position
         self.plan = ticket.request.plan
         self.opened = False
         self.start = len(ticket.request.prompt_ids)
         self.stop = self.start + ticket.request.max_new_tokens
-
-    @property
-    def length(self) -> int:
-        return self.canvas.shape[1]
+        self.length, new = canvas.shape[1], int(canvas.masked.sum())
+        longest = self.length - new + self.plan.window.most_new(new)
+        self.longest = longest if limit is None else min(longest, limit)
 
     @property
     def nbytes(self) -> float:
-        """Bytes on a canvas of its own length."""
-        return self.length * self.bytes_per_position
+        """Bytes on a canvas of its own."""
+        return self.longest * self.bytes_per_position
 
     @property
     def stopped(self) -> Reason | None:
@@ -42,7 +41,7 @@ class Row:
 
     def update(self, canvas: Canvas, written: Tensor, remasked: Tensor, confidence: Tensor | None, forwards: int, positions: int) -> Update:
         """From a row of a batch on the CPU: canvas (1, L), the others (L,), perhaps padded."""
-        cut = slice(self.length)
+        cut = slice(int(canvas.real.sum()))
         sure = None if confidence is None or not self.ticket.request.confidence else confidence[cut]
         tokens, given, masked = canvas.tokens[0, cut], canvas.given[0, cut], canvas.masked[0, cut]
         return Update(tokens, given, masked, written[cut], remasked[cut], self.start, self.stop, forwards, positions, sure, self.opening())
@@ -56,10 +55,10 @@ class Row:
         parts = {"decoder": request.decoder, "window": request.window, "reuse": request.reuse, "shapers": ", ".join(map(str, request.shapers))}
         return Opening(request.run, self.canvas.tokens[0].tolist(), self.canvas.mask_id, request.seed, {name: str(part) for name, part in parts.items()})
 
-    def happened(self, before: Group, made: Step, place: int) -> Event:
+    def happened(self, before: Group, made: Step, place: int, *, grew: bool) -> Event:
         """What a step did to this row, as a trace has it."""
         request = self.ticket.request
-        return event(before.state.canvas, made, place, request.run, int(before.state.step[place]), drafts=request.drafts)
+        return event(before.state.canvas, made, place, request.run, int(before.state.step[place]), drafts=request.drafts, grew=grew)
 
     def end(self, reason: Reason, canvas: Canvas | None = None, forwards: int = 0, positions: int = 0, error: Exception | None = None) -> None:
         """Tell that it ends as it stands: canvas (1, L), or as it began."""
@@ -77,20 +76,21 @@ def stop_rows(group: Group, reasons: dict[int, Reason], error: Exception | None 
 
 
 def tell(before: Group, after: Group, made: Step, eos_ids: tuple[int, ...]) -> list[bool]:
-    """Tell every row of a group what a step did to it; returns which are done."""
+    """Tell every row of a group what a step did to it; returns which are done. before: on the canvas that the pass saw."""
     rows: tuple[Row, ...] = after.riders
     old, canvas = on_cpu(before.state.canvas), on_cpu(made.canvas)
     written, remasked = (canvas.tokens != old.tokens) & ~canvas.masked, canvas.masked & ~old.masked
     confidence = made.prediction.raw.confidence.cpu() if any(row.ticket.request.confidence for row in rows) else None
-    done, forwards, positions = made.done.tolist(), made.forwards.tolist(), made.positions.tolist()
+    done, forwards, positions, lengths = made.done.tolist(), made.forwards.tolist(), made.positions.tolist(), canvas.real.sum(1).tolist()
     ends: list[bool] = []
     for place, row in enumerate(rows):
         reason = ending(row, canvas.tokens[place], eos_ids, done[place], forwards[place])
         if row.ticket.request.updates or reason:
             sure = None if confidence is None else confidence[place]
             update = row.update(canvas.rows(slice(place, place + 1)), written[place], remasked[place], sure, forwards[place], positions[place])
-            happened = row.happened(before, made, place) if row.ticket.request.record else None
+            happened = row.happened(before, made, place, grew=lengths[place] != row.length) if row.ticket.request.record else None
             row.ticket.put(replace(update, event=happened, done=reason is not None, reason=reason))
+        row.length = lengths[place]
         ends.append(reason is not None)
     return ends
 

@@ -43,10 +43,14 @@ class Denoiser(Protocol):
 
 
 class Network(nn.Module):
-    """The base of the families: from tokens to logits, with `hidden` and `head` left to them."""
+    """The base of the families: from tokens to logits, with `hidden` and `head` left to them.
+
+    ragged: nothing in `hidden` is by rows but attention, so that it takes the memory of remask.models.ragged.
+    """
 
     evaluations = 1
     shift = 0
+    ragged = False
 
     def __init__(self, *, mask_id: int, eos_ids: tuple[int, ...], max_length: int | None, vocab_size: int) -> None:
         super().__init__()

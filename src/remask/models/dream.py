@@ -65,6 +65,7 @@ class Dream(Network):
     """The hidden states are moved one place right, so that logits are aligned with the positions they predict."""
 
     shift = 1
+    ragged = True
     papers: ClassVar[tuple[Paper, ...]] = (DREAM,)
 
     def __init__(self, config: Mapping[str, Any]) -> None:

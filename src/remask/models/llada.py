@@ -47,6 +47,7 @@ class Block(nn.Module):
 class LLaDA(Network):
     """LLaDA-8B Base, Instruct, 1.5, and our own checkpoints."""
 
+    ragged = True
     papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
 
     def __init__(self, config: Mapping[str, Any]) -> None:

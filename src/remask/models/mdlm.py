@@ -142,6 +142,7 @@ class MDLM(Network):
             vocab_size=vocab_size,
         )
         self.time_conditioning, self.head_width = bool(config.get("time_conditioning", False)), width // count
+        self.ragged = not self.time_conditioning
         parts: dict[str, nn.Module] = {"vocab_embed": TokenTable(vocab_size, width), "sigma_map": NoiseEmbedding(cond)}
         parts["blocks"] = nn.ModuleList(Block(width, count, cond) for _ in range(blocks))
         parts["output_layer"] = Output(width, vocab_size, cond)

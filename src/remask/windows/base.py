@@ -41,6 +41,10 @@ class Window(Protocol):
     def check(self, canvas: Canvas) -> None:
         """Raise RemaskError if `decode` must refuse the canvas, which `generate` would have rounded up."""
 
+    def most_new(self, new: int) -> int:
+        """How many positions to be written a row may come to have that starts with `new`."""
+        return new
+
     def eligible(self, canvas: Canvas, state: Any) -> Tensor: ...
 
     def span(self, canvas: Canvas, state: Any) -> Tensor: ...

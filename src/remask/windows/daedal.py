@@ -23,7 +23,7 @@ PAPER = Paper(
 
 @dataclass(frozen=True, eq=False)
 class Growth:
-    """probing: (B,) bool, rows whose first length is not settled.  block: see Blocks.  last: (B, L) bool, the block of the last pass."""
+    """probing: (B,) bool, rows whose first length is not settled.  block: see Blocks.  last: (B, L) bool, the block of the last pass, nothing before the first."""
 
     probing: Tensor
     block: Tensor
@@ -70,6 +70,9 @@ class DAEDAL(Window):
     def opened(self, max_new_tokens: int, *, inside: int = 0) -> tuple[DAEDAL, int]:
         return replace(self, most=min(self.most, max_new_tokens)), min(self.length, max_new_tokens)
 
+    def most_new(self, new: int) -> int:
+        return max(new, self.most)
+
     def init(self, canvas: Canvas) -> Growth:
         block, none = self.blocks.init(canvas), torch.zeros_like(canvas.given)
         return Growth(torch.full_like(none[:, 0], self.first > 0), block, none)
@@ -88,7 +91,8 @@ class DAEDAL(Window):
             return None, replace(state, last=self.span(canvas, state))
         new, real = (canvas.real & ~canvas.given).sum(1), canvas.real.sum(1)
         room = self.most - new if limit is None else torch.minimum(self.most - new, limit - real)
-        sure, working = self.certainty(canvas, belief, ends), canvas.masked.any(1)
+        sure, begun = self.certainty(canvas, belief, ends), state.last.any(1)  # of a row that has just joined others there is no belief yet
+        working = canvas.masked.any(1) & begun
         probing = working & state.probing
         short = probing & (sure < self.first) & (room > 0)
         closing = probing & ~short
@@ -100,7 +104,7 @@ class DAEDAL(Window):
         number = torch.minimum(wanted, room.clamp(min=0))
         edit = insertion(canvas, torch.where(splits, weakest, end), number, closing, ends[0]) if bool(number.any()) else None
         after = canvas if edit is None else edit.apply(canvas)
-        made = Growth(short, self.blocks.init(after), torch.zeros_like(after.given))
+        made = Growth(short | (state.probing & ~begun), self.blocks.init(after), torch.zeros_like(after.given))
         return edit, replace(made, last=self.span(after, made))
 
     def certainty(self, canvas: Canvas, belief: Belief, ends: tuple[int, ...]) -> Tensor:
