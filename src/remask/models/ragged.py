@@ -58,7 +58,8 @@ class Ragged(Memory):
         pieces = (part[0].split([count * size for count, size in self.bundles], 1) for part in (query, key, value))
         mixed = []
         for bundle, parts in zip(self.bundles, zip(*pieces, strict=True), strict=True):
-            mixed.append(attend(*(part.unflatten(1, bundle).transpose(0, 1) for part in parts), None).flatten(0, 1))
+            own_query, own_key, own_value = (part.unflatten(1, bundle).transpose(0, 1) for part in parts)
+            mixed.append(attend(own_query, own_key, own_value, None).flatten(0, 1))
         return torch.cat(mixed)[None]
 
     def spread(self, x: Tensor) -> Tensor:
