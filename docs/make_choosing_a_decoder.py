@@ -27,7 +27,7 @@ This page is made by `python docs/make_choosing_a_decoder.py` from the registere
 - A decoder says which positions are written after a forward, a window which may be written at all, a reuse rule which are worth computing. Any decoder goes with any
   window and any reuse rule: `remask generate --decoder threshold:tau=0.9 --window blocks:32 --reuse dual`.
 - Every adaptive decoder has one setting that trades forwards for accuracy. Which decoder is best at a budget depends on task and network: run
-  `remask bench frontier TASK --out FOLDER --decoders "threshold factor starr" --sweep` on yours, and compare at equal forwards, never at default settings.
+  `remask bench frontier TASK --out FOLDER --decoders "threshold factor risk starr" --sweep` on yours, and compare at equal forwards, never at default settings.
 - `low_confidence` without `steps` is one token per forward: the reference that losses are counted from.
 - Sampling from the model's own law asks for one token per forward in an order that does not look at the draw (`random`, `first_hitting`, `low_confidence`, `topk_margin`,
   `entropy` with a temperature); every parallel rule is biased where the tokens that it writes together depend on each other.

@@ -1,43 +1,58 @@
-"""The threshold that loosens as the row ends: its rule by hand, and the settings at which it is another decoder."""
+"""The threshold that is another one where it ends the row: its rule by hand, and the settings at which it is another decoder."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 import remask
+from remask.canvas import Canvas
+from remask.decoders.base import View
+from remask.prediction import Prediction
+from remask.randomness import keyed_uniforms
 from tests.chains import PROMPTS_B, chain_b
 
 
-def count(decoder, *confidences, eligible=None):
-    falling = torch.tensor([sorted(confidences, reverse=True)])
-    return int(decoder.count(falling, torch.tensor([[len(confidences) if eligible is None else eligible]])))
+def written(decoder, *confidences, eligible=None):
+    """The places that are written where two tokens are possible, of which the first has these probabilities."""
+    chances = torch.tensor(confidences, dtype=torch.float64)
+    logits = torch.stack([chances, 1 - chances], -1).log().float()[None]
+    canvas = Canvas.from_prompts([[2] * len(confidences)], max_new_tokens=0, mask_id=2)
+    open_ = canvas.masked if eligible is None else torch.tensor([[place in eligible for place in range(len(confidences))]])
+    zero = torch.zeros(1, dtype=torch.int64)
+    view = View(replace(canvas, given=~open_), Prediction.of(logits, logits, logits.argmax(-1)), open_, zero, zero, keyed_uniforms, open_)
+    return decoder.step(view, None)[0].write[0].nonzero()[:, 0].tolist()
 
 
 def test_the_rule_by_hand():
-    """Risks .01, .02, .1 times 3, 2, 1: .03, .04, .1."""
-    assert count(remask.Risk(0.035), 0.99, 0.98, 0.9) == 1
-    assert count(remask.Risk(0.045), 0.99, 0.98, 0.9) == 2
-    assert count(remask.Risk(0.11), 0.99, 0.98, 0.9) == 3
-    assert count(remask.Risk(0.045, waiting=2), 0.99, 0.98, 0.9) == 1
+    """Risks .04, .2, .06, .4; times their rank .04, .6, .12, 1.6."""
+    row = (0.96, 0.8, 0.94, 0.6)
+    assert written(remask.Risk(0.05, last=0), *row) == [0]
+    assert written(remask.Risk(0.07, last=0), *row) == [0, 2]
+    assert written(remask.Risk(0.07, last=0, together=1), *row) == [0]
+    assert written(remask.Risk(0.13, last=0, together=1), *row) == [0, 2]
+    assert written(remask.Risk(0.61, last=0, together=1), *row) == [0, 1, 2]
+    assert written(remask.Risk(0.01, last=0), *row) == [0], "at least the best"
 
 
-def test_what_ends_the_row_may_pass_where_fewer_do_not():
-    """.2 times 3 and times 2 are too much, times 1 is not; with one more that stays masked nothing passes but the best."""
-    assert count(remask.Risk(0.25), 0.8, 0.8, 0.8) == 3
-    assert count(remask.Risk(0.25), 0.8, 0.8, 0.8, 0.1) == 1
-
-
-def test_positions_that_are_not_eligible_do_not_count():
-    assert count(remask.Risk(0.25), 0.8, 0.8, float("-inf"), eligible=2) == 2
-    assert count(remask.Risk(0.25), float("-inf"), float("-inf"), eligible=0) == 1, "the loop's mask of what is eligible takes it back"
+def test_what_ends_the_row_may_pass_where_less_does_not():
+    row = (0.96, 0.8, 0.94, 0.6)
+    assert written(remask.Risk(0.05, last=0.41), *row) == [0, 1, 2, 3]
+    assert written(remask.Risk(0.05, last=0.39), *row) == [0]
+    assert written(remask.Risk(0.05, last=0.21), *row, eligible=[0, 1, 2]) == [0, 1, 2], "what is not eligible does not count"
+    assert written(remask.Risk(0.05, last=0.19), *row, eligible=[0, 1, 2]) == [0]
 
 
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ("risk:budget=0", "low_confidence"),
-        ("risk:budget=0.25,waiting=0", "threshold:0.75"),
-        ("risk:budget=0.5,waiting=0", "threshold:0.5"),
+        ("risk:budget=0,last=0", "low_confidence"),
+        ("risk:budget=0.25,last=0", "threshold:0.75"),
+        ("risk:budget=0.25,last=0.25", "threshold:0.75"),
+        ("risk:budget=0.5,last=0.125", "threshold:0.5"),
+        ("risk:last=1", "threshold:0"),
         ("risk:budget=1", "threshold:0"),
+        ("risk:budget=0,last=0.1,together=3", "risk:budget=0,last=0.1"),
     ],
 )
 @pytest.mark.parametrize("window", ["whole", "blocks:16,origin=canvas"])
@@ -47,21 +62,23 @@ def test_limits_are_simpler_decoders(first, second, window):
     assert torch.equal(a.forwards, b.forwards)
 
 
-@pytest.mark.parametrize("waiting", [0.0, 0.5, 1.0, 2.0])
-def test_a_pass_writes_within_its_budget_or_one_position(waiting):
+def test_a_pass_writes_within_its_budget_or_ends_the_row_or_writes_one():
     canvas = remask.Canvas.from_prompts(PROMPTS_B, max_new_tokens=46, mask_id=8)
-    decoder, before = remask.Risk(0.3, waiting), canvas
-    for seen in remask.denoise(chain_b(), canvas, decoder=decoder):
+    before, ended = canvas, 0
+    for seen in remask.denoise(chain_b(), canvas, decoder=remask.Risk(0.05, 0.3, 0.5)):
         write = seen.edit.write
-        worst = 1 - seen.prediction.raw.confidence.masked_fill(~write, 1).amin(1)
-        left = (before.masked & ~write).sum(1)
-        alive = write.any(1)
-        assert ((worst * (1.0 + left) ** waiting <= 0.3 + 1e-6) | (write.sum(1) == 1))[alive].all()
-        assert alive[before.masked.any(1)].all()
+        number, worst = write.sum(1), 1 - seen.prediction.raw.confidence.masked_fill(~write, 1).amin(1)
+        within, one = number**0.5 * worst <= 0.05 + 1e-6, number == 1
+        ends = ~(before.masked & ~write).any(1) & (worst <= 0.3)
+        alive = before.masked.any(1)
+        assert (within | one | ends)[alive].all()
+        assert (number > 0)[alive].all()
+        ended += int((ends & ~within & ~one & alive).sum())
         before = seen.canvas
+    assert ended > 0, "some rows end by the last pass's own bound"
 
 
-@pytest.mark.parametrize("text", ["risk:budget=-0.1", "risk:budget=1.5", "risk:budget=nan", "risk:waiting=-1", "risk:waiting=nan", "risk:waiting=inf"])
+@pytest.mark.parametrize("text", ["risk:budget=-0.1", "risk:budget=1.5", "risk:budget=nan", "risk:last=-1", "risk:last=nan", "risk:together=-1", "risk:together=inf"])
 def test_bad_parameters_are_named(text):
     with pytest.raises(remask.RemaskError, match=text.split(":")[1].split("=")[0]):
         remask.parse_decoder(text)

@@ -1,4 +1,4 @@
-"""A threshold that is strict while others wait and lenient when it ends the row: ours, of no paper."""
+"""A threshold that is strict while others wait and lenient where it ends the row: ours, of no paper."""
 
 from __future__ import annotations
 
@@ -6,48 +6,43 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from remask.canvas import Canvas, Edit
 from remask.decoders.base import Decoder, View
-from remask.decoders.select import ranked, unranked
+from remask.decoders.select import longest_prefix
 from remask.errors import RemaskError
 
 
 @dataclass(frozen=True)
 class Risk(Decoder):
-    """Write the most positions, best first, for which (1 - confidence of the worst)(1 + positions left waiting)^waiting <= budget, at least the best.
+    """Write the n most confident for which n^together (1 - confidence of the n-th) <= budget, at least the best; all that is eligible where none is below 1 - last.
 
-    A position that waits is seen again with more written around it. That is free while others wait too, since the next forward comes anyway, and
-    costs a forward if it is the only one: so the risk that is taken grows as the eligible positions run out. n of the ranking may pass where fewer do not.
+    A position that waits is seen again with more written around it. While any other waits too that is free, since the next forward comes anyway; if nothing
+    else does it costs a forward. So a pass that leaves nothing takes another risk than one that leaves something.
 
-    budget: the largest risk of the pass that leaves nothing waiting.  waiting: 0 is the static threshold 1 - budget; larger is stricter before the last pass.
-    `factor` divides its budget by the number that is written, `entropy_bound` bounds a sum over it; neither looks at what is left.
+    together: 0 is the static threshold 1 - budget, 1 nearly `factor`, which says n + 1.  last=0 leaves only what budget allows. `entropy_bound` bounds a sum
+    over what is written. None of them looks at what is left.
     """
 
     everywhere: ClassVar[bool] = False
-    budget: float = 0.1
-    waiting: float = 1.0
+    budget: float = 0.02
+    last: float = 0.2
+    together: float = 0.0
     mask_candidates: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.budget <= 1:
-            raise RemaskError(f"budget is {self.budget}; it is a probability, from 0 to 1")
-        if not 0 <= self.waiting < float("inf"):
-            raise RemaskError(f"waiting is {self.waiting}; it must be a number from 0 up")
+        for name in ("budget", "last"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RemaskError(f"{name} is {getattr(self, name)}; it is a probability, from 0 to 1")
+        if not 0 <= self.together < float("inf"):
+            raise RemaskError(f"together is {self.together}; it must be a number from 0 up")
 
     def init(self, canvas: Canvas) -> None:
         return None
 
     def step(self, view: View, state: None) -> tuple[Edit, None]:
-        falling, order = ranked(view.prediction.raw.confidence, view.eligible)
-        count = self.count(falling, view.eligible.sum(1, keepdim=True))
-        rank = torch.arange(falling.shape[1], device=falling.device)
-        return Edit(unranked(rank < count, order, view.eligible), view.prediction.candidates), None
-
-    def count(self, falling: Tensor, eligible: Tensor) -> Tensor:
-        """(B, 1) how many are written, 1 or more: falling (B, L) confidences, of which the first `eligible` (B, 1) count."""
-        number = torch.arange(1, falling.shape[1] + 1, device=falling.device)
-        left = (eligible - number).clamp(min=0).double()
-        passes = ((1 - falling) * (1 + left) ** self.waiting <= self.budget) & (number <= eligible)
-        return (passes * number).amax(1, keepdim=True).clamp(min=1)
+        confidence = view.prediction.raw.confidence
+        number = torch.arange(1, confidence.shape[1] + 1, device=confidence.device).double()
+        write = longest_prefix(confidence, view.eligible, lambda falling: number**self.together * (1 - falling) <= self.budget)
+        ends = ((1 - confidence <= self.last) | ~view.eligible).all(1, keepdim=True)
+        return Edit(torch.where(ends, view.eligible, write), view.prediction.candidates), None

@@ -11,7 +11,7 @@ from remask.evaluation.frontier import Point, areas_of
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933", "#882255", "#44aa99", "#661100", "#6699cc")
 WIDTH, HEIGHT, EDGE = 860, 480, 60
 STYLE = """body{font:14px sans-serif;margin:2em;max-width:60em}svg text{font:12px sans-serif}circle:hover,circle:focus,circle.shown{stroke:#000;stroke-width:2;outline:none}
-pre{min-height:14em;white-space:pre-wrap;overflow-wrap:anywhere;background:#f4f4f4;padding:1em}"""
+span{white-space:nowrap}pre{position:sticky;bottom:0;margin:0;min-height:12em;max-height:45vh;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere;background:#f4f4f4;padding:1em}"""
 SCRIPT = """for (const point of document.querySelectorAll('circle')) for (const kind of ['pointerenter', 'focus', 'click']) point.addEventListener(kind, () => {
   document.querySelector('.shown')?.classList.remove('shown');
   point.classList.add('shown');
