@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "remask"
-FREE = {"errors", "citation"}
+FREE = {"errors", "citation", "files"}
 RECORDS = {"canvas", "randomness", "prediction", "memory", "kernels"}
 PARTS = {"decoders", "windows", "reuse", "shapers", "models"}
 BORDERS = {"text", "testing", "generate", "likelihood", "spec", "denoise", "compute", "schedules", "channel"}
@@ -20,6 +20,7 @@ LAW: dict[str, set[str]] = {
     "randomness": set(),
     "memory": set(),
     "channel": set(),
+    "files": set(),
     "registry": set(),
     "kernels": {"randomness"},
     "prediction": {"kernels"},
