@@ -8,9 +8,9 @@ import torch
 import remask
 from remask.compute import aligned
 from remask.models.base import Network
+from remask.models.config import LAYERS
 from remask.models.dream import Dream
 from remask.models.guidance import Guided
-from remask.models.config import LAYERS
 from remask.models.shadow import Shadow, computed_rows, places
 from remask.models.store import Chosen, Memory
 from remask.spec import parse_decoder, parse_reuse
