@@ -23,6 +23,9 @@ def remask_command(tmp_path_factory):
     site = next((folder / "env" / "lib").glob("python*")) / "site-packages"
     wheel = next(folder.glob("*.whl"))
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel)], check=True, capture_output=True)
+    about = next(site.glob("remask-*.dist-info"))
+    assert "License-Expression: Apache-2.0" in (about / "METADATA").read_text()
+    assert (about / "licenses" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:

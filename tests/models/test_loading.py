@@ -14,6 +14,7 @@ from remask import RemaskError
 from remask.models.loading import locate, usual
 from remask.training.run import build
 from remask.training.shards import write_json, write_shards
+from remask.training.vocabulary import characters, write_tokenizer
 
 CONFIG = {
     "architectures": ["LLaDAModelLM"], "d_model": 32, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "mlp_hidden_size": 48, "vocab_size": 20, "embedding_size": 24,
@@ -93,6 +94,12 @@ def edit_tensors(folder, change):
     save_file(tensors, folder / "model.safetensors")
 
 
+def grow(path):
+    """A file of one byte more than is read, without taking room on the disk."""
+    with open(path, "ab") as file:
+        file.truncate((1 << 27) + 1)
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
@@ -140,8 +147,26 @@ BROKEN = {
     ),
     "weights that are quantised": (lambda f: edit_tensors(f, lambda t: t.update({name: tensor.to(torch.int8) for name, tensor in t.items()})), "I8"),
     "an index of numbers": (lambda f: write_json(f / "model.safetensors.index.json", {"weight_map": {"a": 1}}), "is broken"),
-    "an index that is a list": (lambda f: write_json(f / "model.safetensors.index.json", []), "is broken"),
+    "an index that is a list": (lambda f: write_json(f / "model.safetensors.index.json", []), "holds list, not an object"),
     "an index that names no file": (lambda f: write_json(f / "model.safetensors.index.json", {"weight_map": {"a": "model-00001-of-00002.safetensors"}}), "is missing"),
+    "a config of hostile size": (lambda f: grow(f / "config.json"), "config.json has 134,217,729 bytes, more than 134,217,728"),
+    "an index of hostile size": (lambda f: grow(f / "model.safetensors.index.json"), "index.json has 134,217,729 bytes"),
+    "a tokenizer of hostile size": (lambda f: grow(f / "tokenizer.json"), "tokenizer.json has 134,217,729 bytes"),
+    "a tokenizer's config of hostile size": (lambda f: grow(f / "tokenizer_config.json"), "tokenizer_config.json has 134,217,729 bytes"),
+    "a vocabulary of hostile size": (lambda f: ((f / "merges.txt").touch(), grow(f / "vocab.json")), "vocab.json has 134,217,729 bytes"),
+    "a template of hostile size": (lambda f: (write_tokenizer(characters("01"), f), grow(f / "chat_template.jinja")), "chat_template.jinja has 134,217,729 bytes"),
+    "a config nested beyond reading": (lambda f: (f / "config.json").write_text("[" * 200_000), "not valid JSON"),
+    "a number of a million digits": (lambda f: (f / "config.json").write_text('{"d_model": ' + "9" * 10**6 + "}"), "not valid JSON"),
+    "a million layers": (lambda f: edit_config(f, n_layers=10**6), "n_layers 1000000; more than 1000 is refused"),
+    "a width that no machine holds": (lambda f: edit_config(f, d_model=10**30), "d_model 10000000000000000000; more than 16777216 is refused"),
+    "a vocabulary that no machine holds": (lambda f: edit_config(f, embedding_size=1 << 25), "embedding_size 33554432; more than 16777216"),
+    "a feed-forward that no machine holds": (lambda f: edit_config(f, mlp_hidden_size=None, mlp_ratio=10**9), "mlp_ratio 1000000000; more than"),
+    "a ratio that is a word": (lambda f: edit_config(f, mlp_hidden_size=None, mlp_ratio="four"), "mlp_ratio 'four'"),
+    "a number without end": (lambda f: edit_config(f, rms_norm_eps=float("inf")), "rms_norm_eps inf"),
+    "a group that is no number": (
+        lambda f: edit_tensors(f, lambda t: t.update({"model.transformer.block_groups.a.0.x": t.pop(NORM)})),
+        "unexpected tensor 'model.transformer.block_groups.a.0.x'",
+    ),
     "an index that leaves the folder": (lambda f: write_json(f / "model.safetensors.index.json", {"weight_map": {"a": "../a.safetensors"}}), "outside its folder"),
 }
 

@@ -8,6 +8,7 @@ import torch
 import remask
 from remask.compute import aligned
 from remask.models.base import Network
+from remask.models.config import LAYERS
 from remask.models.dream import Dream
 from remask.models.guidance import Guided
 from remask.models.shadow import Shadow, computed_rows, places
@@ -18,7 +19,6 @@ from tests.models.test_active_rows import written
 from tests.networks import CONFIGS, KINDS, canvas, network
 
 FAMILIES = list(CONFIGS)
-LAYERS = {"LLaDAModelLM": "n_layers", "DreamModel": "num_hidden_layers", "MDLM": "n_blocks", "DSL": "n_blocks"}
 LEVEL = torch.tensor([0.7, 0.2, 1.1])
 """Noise levels for the time-conditioned network, which else would read them off the masked share."""
 
@@ -65,8 +65,7 @@ def test_a_shadow_is_a_pass_over_its_place_with_the_mask_in_it_over_the_keys_and
 
 def shallow(family):
     """The family's network with one layer."""
-    config = dict(CONFIGS[family])
-    config[LAYERS[config["architectures"][0]]] = 1
+    config = {key: 1 if key in LAYERS else value for key, value in CONFIGS[family].items()}
     model = KINDS[config["architectures"][0]](config).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

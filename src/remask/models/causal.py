@@ -16,6 +16,7 @@ from remask.canvas import Canvas
 from remask.errors import RemaskError
 from remask.models.attention import RMSNorm, heads, rotary, rotate
 from remask.models.base import Network
+from remask.models.config import end_ids, mask_id, multiple, require, whole
 from remask.models.store import Chosen, Memory, Store
 
 
@@ -47,13 +48,10 @@ class Causal(Network):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         needed = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "vocab_size", "max_length", "eos_token_id", "mask_token_id")
-        missing = [key for key in needed if config.get(key) is None]
-        if missing:
-            raise RemaskError(f"config.json has no {', '.join(missing)}; a CausalJudge checkpoint needs them")
-        width, layers, count, inner, vocab_size, length, eos, mask = (config[key] for key in needed)
-        if width % count:
-            raise RemaskError(f"config.json has hidden_size {width} and num_heads {count}; the first must be a multiple of the second")
-        super().__init__(mask_id=mask, eos_ids=(eos,), max_length=length, vocab_size=vocab_size)
+        require(config, needed, "a CausalJudge")
+        width, layers, count, inner, vocab_size, length = (whole(config, key) for key in needed[:6])
+        multiple(config, "hidden_size", "num_heads")
+        super().__init__(mask_id=mask_id(config, vocab_size), eos_ids=end_ids(config, vocab_size), max_length=length, vocab_size=vocab_size)
         self.head_width = width // count
         embed, head = nn.Embedding(vocab_size, width), nn.Linear(width, vocab_size, bias=False)
         nn.init.normal_(embed.weight, std=0.02)

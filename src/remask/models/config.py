@@ -24,19 +24,26 @@ def refuse(config: Config, only: Mapping[str, Any]) -> None:
             raise RemaskError(f"config.json has {key} {config[key]!r}; only {value!r} is supported")
 
 
+MOST, DEEPEST = 1 << 24, 1000
+"""Of a whole number, and of layers: no published network comes near, and one that did would be built for hours before its weights are found not to fit."""
+LAYERS = ("n_layers", "num_hidden_layers", "num_layers", "n_blocks")
+
+
 def whole(config: Config, key: str, default: Any = None, *, least: int = 1) -> int:
     """A whole number; null is the default."""
     value = default if config.get(key) is None else config[key]
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise RemaskError(f"config.json has {key} {value!r}; it must be a whole number of {least} or more")
+    if value > (most := DEEPEST if key in LAYERS else MOST):
+        raise RemaskError(f"config.json has {key} {str(value)[:20]}; more than {most} is refused, so download it again")
     return value
 
 
 def number(config: Config, key: str) -> float:
     """A positive number; published files write 500000 and 500000.0."""
     value = config[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise RemaskError(f"config.json has {key} {value!r}; it must be a number above 0")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e30:
+        raise RemaskError(f"config.json has {key} {str(value)[:20]}; it must be a number above 0 and below 1e30")
     return float(value)
 
 

@@ -18,6 +18,7 @@ from remask.citation import Paper
 from remask.errors import RemaskError
 from remask.models.attention import placed
 from remask.models.base import Network
+from remask.models.config import number, whole
 from remask.models.mdlm import MDLM, zeroed
 
 DSL_PAPERS = (
@@ -79,9 +80,9 @@ class DSL(MDLM):
             raise RemaskError("config.json has no code_dim; a DSL checkpoint needs it (64 for 50,000 tokens, 48 for 4,000, 16 for 27)")
         super().__init__(config)
         tokens, width = self.vocab_size - 1, config["hidden_dim"]
-        self.snr_max = float(config.get("snr_max", 100.0))
+        self.snr_max = number({"snr_max": 100.0, **config}, "snr_max")
         self.parts["output_layer"].linear = zeroed(nn.Linear(width, tokens))
-        self.backbone["converter"] = Converter(tokens, config["code_dim"])
+        self.backbone["converter"] = Converter(tokens, whole(config, "code_dim"))
 
     @property
     def codes(self) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -93,10 +94,10 @@ class LLaDA(Network):
     @staticmethod
     def rename(name: str, config: Mapping[str, Any]) -> str:
         """`block_groups.{g}.{j}` of grouped checkpoints -> `blocks.{i}`."""
-        if ".block_groups." not in name:
+        found = re.fullmatch(r"(.+)\.block_groups\.([0-9]{1,9})\.([0-9]{1,9})\.(.+)", name)
+        if found is None:
             return name
-        before, _, after = name.partition(".block_groups.")
-        group, index, rest = after.split(".", 2)
+        before, group, index, rest = found.groups()
         return f"{before}.blocks.{int(group) * whole(config, 'block_group_size', 1) + int(index)}.{rest}"
 
 
@@ -117,7 +118,7 @@ def _explicit(config: Mapping[str, Any]) -> dict[str, Any]:
         require(config, ("rope_theta",), "a LLaDA with rotary positions")
     full["rope_theta"] = number(config, "rope_theta") if full["rope"] else 0.0
     full["n_kv_heads"] = whole(config, "n_kv_heads", 1 if config.get("multi_query_attention") else full["n_heads"])
-    full["mlp_hidden_size"] = whole(config, "mlp_hidden_size", int(config.get("mlp_ratio") or 0) * full["d_model"])
+    full["mlp_hidden_size"] = whole(config, "mlp_hidden_size", whole(config, "mlp_ratio", 0, least=0) * full["d_model"])
     full["embedding_size"] = whole(config, "embedding_size", full["vocab_size"], least=full["vocab_size"])
     full["block_group_size"] = whole(config, "block_group_size", 1)
     full["weight_tying"] = bool(config.get("weight_tying", False))

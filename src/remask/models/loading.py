@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from remask.errors import RemaskError
+from remask.files import read_object
 from remask.models.base import Network
 from remask.models.causal import Causal
 from remask.models.dream import Dream
@@ -118,12 +118,6 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json as a dictionary."""
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RemaskError(f"{path} is missing; pass a folder in the published layout") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RemaskError(f"{path} is not valid JSON ({error}); download it again") from None
-    if not isinstance(config, dict):
-        raise RemaskError(f"{path} holds {type(config).__name__}, not an object; download it again")
-    return config
+    if not path.is_file():
+        raise RemaskError(f"{path} is missing; pass a folder in the published layout")
+    return read_object(path)

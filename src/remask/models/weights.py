@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from remask.errors import RemaskError
+from remask.files import read_object
 from remask.models.base import Network
 
 NUMBERS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -26,10 +26,11 @@ def shards(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.exists():
+        listed = read_object(index)
         try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            names = sorted(set(listed["weight_map"].values()))
             outside = any(Path(name).name != name for name in names)
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
+        except (KeyError, AttributeError, TypeError) as error:
             raise RemaskError(f"{index} is broken ({error}); download it again") from None
         if outside:
             raise RemaskError(f"{index} names a file outside its folder; download it again")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.errors import RemaskError
+from remask.files import check_size
 
 LONGEST = 100_000
 """Characters of a template; published ones have a few thousand."""
@@ -17,6 +18,8 @@ LONGEST = 100_000
 def find_template(folder: Path, config: Mapping[str, Any]) -> str | None:
     """chat_template.jinja, or `chat_template` of tokenizer_config.json (a list of named ones: `default`)."""
     file = folder / "chat_template.jinja"
+    if file.exists():
+        check_size(file)
     try:
         template = file.read_text(encoding="utf-8") if file.exists() else config.get("chat_template")
     except UnicodeDecodeError as error:

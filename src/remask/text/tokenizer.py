@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from remask.errors import RemaskError
+from remask.files import check_size, read_object
 from remask.text.chat import find_template, render_chat
 
 QWEN2_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -23,7 +23,7 @@ class Tokenizer:
     @staticmethod
     def from_folder(folder: Path) -> Tokenizer | None:
         """The tokenizer beside a checkpoint, or None: tokenizer.json, or vocab.json with merges.txt (Dream's slow files)."""
-        config = _read(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+        config = read_object(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
         if (folder / "tokenizer.json").exists():
             backend = _from_json(folder / "tokenizer.json")
         elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
@@ -73,19 +73,10 @@ def _content(value: Any) -> str:
     return value["content"] if isinstance(value, dict) else str(value)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RemaskError(f"{path} is not valid JSON ({error}); download it again") from None
-    if not isinstance(value, dict):
-        raise RemaskError(f"{path} holds {type(value).__name__}, not an object; download it again")
-    return value
-
-
 def _from_json(path: Path) -> Any:
     from tokenizers import Tokenizer as Backend
 
+    check_size(path)
     try:
         return Backend.from_file(str(path))
     except Exception as error:  # the bindings raise plain Exception
@@ -97,6 +88,8 @@ def _from_vocabulary(folder: Path, config: dict[str, Any]) -> Any:
     from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as Backend
 
+    for name in ("vocab.json", "merges.txt"):
+        check_size(folder / name)
     try:
         backend: Any = Backend(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
     except Exception as error:  # as above
@@ -104,7 +97,7 @@ def _from_vocabulary(folder: Path, config: dict[str, Any]) -> Any:
     backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN2_WORDS), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     backend.decoder = decoders.ByteLevel()
-    added: dict[str, int] = dict(_read(folder / "added_tokens.json")) if (folder / "added_tokens.json").exists() else {}
+    added: dict[str, int] = dict(read_object(folder / "added_tokens.json")) if (folder / "added_tokens.json").exists() else {}
     details: dict[str, Any] = config.get("added_tokens_decoder") or {}
     added |= {value["content"]: int(index) for index, value in details.items()}
     special = {value["content"] for value in details.values() if value.get("special")}

@@ -80,12 +80,20 @@ def write_stream(path: Path, ids: np.ndarray[Any, Any]) -> None:
     part.replace(path)
 
 
+MOST = 1 << 30
+"""Bytes that a compressed file of ids may unpack to."""
+
+
 def read_stream(path: Path) -> Tensor:
     """(N,) int32 ids that `write_stream` left."""
     try:
-        ids = np.frombuffer(lzma.decompress(path.read_bytes()), dtype=np.uint16)
-    except (OSError, ValueError, lzma.LZMAError) as error:
+        with lzma.open(path) as file:
+            unpacked = file.read(MOST + 1)
+        ids = np.frombuffer(unpacked[:MOST], dtype=np.uint16)
+    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         raise RemaskError(f"token ids {str(path)!r} are missing or broken ({error}); run the recipe with --prepare first") from None
+    if len(unpacked) > MOST:
+        raise RemaskError(f"token ids {str(path)!r} unpack to more than {MOST:,} bytes; split the file")
     return torch.from_numpy(ids.astype(np.int32))
 
 

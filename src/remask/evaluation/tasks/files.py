@@ -9,6 +9,9 @@ from pathlib import Path
 
 from remask.errors import RemaskError
 
+LONGEST = 1 << 24
+"""Characters of a line; those of the tasks have a few thousand."""
+
 
 def data_folder() -> Path:
     """The folder named by REMASK_DATA; unset, `shared/data` beside the checkout."""
@@ -31,6 +34,9 @@ def lines(path: Path) -> Iterator[str]:
     """The lines of an xz-compressed UTF-8 file."""
     try:
         with lzma.open(path, "rt", encoding="utf-8") as file:
-            yield from file
+            while line := file.readline(LONGEST):
+                if len(line) == LONGEST:
+                    raise RemaskError(f"{path} has a line of {LONGEST:,} characters or more; fetch it again")
+                yield line
     except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
         raise RemaskError(f"{path} is broken ({error}); fetch it again") from None

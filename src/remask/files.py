@@ -1,0 +1,30 @@
+"""Small files out of strangers' folders: a size that no published file has is refused before it is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from remask.errors import RemaskError
+
+MOST = 1 << 27
+"""Bytes; the largest that are published, tokenizers of large vocabularies, have a tenth of it."""
+
+
+def check_size(path: Path, most: int = MOST) -> None:
+    """Raise if a file has more bytes."""
+    if (size := path.stat().st_size) > most:
+        raise RemaskError(f"{path} has {size:,} bytes, more than {most:,}; download it again")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object."""
+    check_size(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RemaskError(f"{path} is not valid JSON ({error}); download it again") from None
+    if not isinstance(value, dict):
+        raise RemaskError(f"{path} holds {type(value).__name__}, not an object; download it again")
+    return value

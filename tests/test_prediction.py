@@ -1,0 +1,68 @@
+"""Beliefs by hand: three tokens with probabilities 0.5, 0.3, 0.2, in two orders."""
+
+import math
+
+import pytest
+import torch
+
+from remask import RemaskError
+from remask.prediction import Belief, LeftOut, Prediction, Summary
+
+LAWS = torch.tensor([[[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]]])
+ENTROPY = -sum(p * math.log(p) for p in (0.5, 0.3, 0.2))
+
+
+def near(found, wanted):
+    torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-6, rtol=0)
+
+
+def test_the_scores_of_a_belief():
+    belief = Belief(LAWS.log() + 3, torch.tensor([[1, 2]]))
+    near(belief.probabilities, LAWS.tolist())
+    assert belief.token.tolist() == [[0, 2]]
+    near(belief.top_two, [[[0.5, 0.3], [0.5, 0.3]]])
+    near(belief.confidence, [[0.5, 0.5]])
+    near(belief.sampled_confidence, [[0.3, 0.5]])
+    near(belief.margin, [[0.2, 0.2]])
+    near(belief.entropy, [[ENTROPY, ENTROPY]])
+
+
+def test_a_belief_over_one_token_has_no_margin():
+    assert Belief(torch.zeros(1, 2, 1), torch.zeros(1, 2).long()).margin.tolist() == [[0, 0]]
+
+
+def test_what_is_left_out_supports_the_tokens_of_the_asked_places_only():
+    """Row 0 asked for places 2 and 0, row 1 for place 1 alone: the rest of its list is filling."""
+    asked = torch.tensor([[True, False, True], [False, True, False]])
+    law = torch.tensor([0.5, 0.3, 0.2]).log()
+    left_out = LeftOut(asked, torch.tensor([[2, 0], [1, 0]]), law.expand(2, 2, 3))
+    near(left_out.support(torch.tensor([[2, 2, 1], [0, 0, 0]])), [[0.2, 1.0, 0.3], [1.0, 0.5, 1.0]])
+
+
+def test_a_prediction_shares_one_belief_where_no_shaper_changed_it():
+    logits, candidates = LAWS.log(), torch.tensor([[1, 2]])
+    same, other = Prediction.of(logits, logits, candidates), Prediction.of(logits, logits * 2, candidates)
+    assert same.raw is same.shaped
+    assert same.candidates is candidates
+    assert same.left_out is None
+    near(other.raw.probabilities, LAWS.tolist())
+    near(other.shaped.confidence, [[0.25 / 0.38, 0.25 / 0.38]])
+    assert other.candidates is candidates
+
+
+def test_a_summary_reads_as_the_belief_it_was_made_of():
+    belief, calls = Belief(LAWS.log(), torch.tensor([[1, 2]])), []
+
+    def source():
+        calls.append(1)
+        return belief.logits
+
+    kept = (belief.token, belief.candidates, belief.confidence, belief.top_two[..., 1], belief.sampled_confidence, belief.entropy)
+    summary = Summary(*kept, source=source)
+    assert torch.equal(summary.top_two, belief.top_two)
+    assert torch.equal(summary.margin, belief.margin)
+    assert torch.equal(summary.probabilities, belief.probabilities)
+    assert summary.logits is belief.logits
+    assert calls == [1], "the logits are computed when asked for, and once"
+    with pytest.raises(RemaskError, match="keeps no logits; pass the model itself"):
+        Summary(*kept).logits  # noqa: B018
