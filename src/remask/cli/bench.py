@@ -65,7 +65,9 @@ def decoders(
 def frontier(
     task: TaskSpec,
     out: Annotated[Path, typer.Option(help="A folder for every result; an unfinished one is continued.")],
-    decoders: Annotated[str, typer.Option(help="Names with a space between them; a spec string with parameters stands for itself.")] = "threshold factor entropy_bound risk starr dus",
+    decoders: Annotated[
+        str, typer.Option(help="Names with a space between them; a spec string with parameters stands for itself.")
+    ] = "threshold factor entropy_bound risk starr dus",
     model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
     valid: Annotated[int, typer.Option(help="Items that the settings are chosen on.")] = 64,
     test: Annotated[int, typer.Option(help="Items that they are reported on.")] = 256,
