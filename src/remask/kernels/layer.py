@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from remask.kernels import runs_kernels
 
-FEW = 64
+FEW = 32
 """Rows up to which our own product streams its weights faster than the library's does."""
 
 
