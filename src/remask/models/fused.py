@@ -15,12 +15,15 @@ from torch.nn import functional
 from remask.canvas import Canvas
 from remask.errors import RemaskError
 from remask.kernels.attention import attend_few
-from remask.kernels.layer import FEW, linear, linear_twin, turn, turn_twin
+from remask.kernels.layer import linear, linear_twin, turn, turn_twin
 from remask.models.attention import attend, positions, rotary
 from remask.models.bodies import empty_store, predicting
 from remask.models.dream import Dream
 from remask.models.llada import LLaDA
 from remask.models.store import Store
+
+EAGER = 256
+"""Positions up to which a compiled body runs the kernels: what the compiler makes of the scatter is slower there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,7 @@ class Fused:
         self.many: Callable[..., Tensor] = run_layer
 
     def compiled(self) -> Fused:
-        """The same weights; passes of more than FEW positions go through `torch.compile`, one graph for all layers and each bucket.
+        """The same weights; passes of more than EAGER positions go through `torch.compile`, one graph for all layers and each bucket.
 
         Each bucket takes seconds to compile, and the process's limit of compiled forms a function is raised to hold them all.
         """
@@ -129,7 +132,7 @@ class Fused:
             tokens, where = tokens.gather(1, place), where.expand_as(canvas.tokens).gather(1, place)
         cos, sin = (angle[:, 0] for angle in rotary(where, self.head_width, self.theta))
         x = self.embedding(tokens)
-        run = run_layer if tokens.numel() <= FEW else self.many
+        run = run_layer if tokens.numel() <= EAGER else self.many
         for number, layer in enumerate(self.layers):
             keys, values = (None, None) if store is None else (store.keys[number], store.values[number])
             x = run(x, layer, Reading(cos, sin, keys, values, place, canvas.real if padded else None), self.heads, self.norm.eps)
