@@ -89,6 +89,16 @@ def test_the_merge_rule_of_dus(length, sizes):
     assert found[found >= 0].bincount().tolist() == sizes
 
 
+def test_the_rounds_of_dus_end_where_a_stride_jumps_over_one():
+    assert groups(torch.tensor([6]), 6, 3, 1, merge=False).tolist() == [[0, 1, 0, 1, 0, 1]]
+
+
+def test_slow_fast_looks_to_the_end_where_nothing_is_sure():
+    """One slow step writes the best; no position reaches `reach`, so the fast phase is about everything, and at tau=0 it writes it."""
+    result = decode_b("slow_fast:reach=2,slow_steps=0,tau=0")
+    assert result.forwards.tolist() == [2] * 24
+
+
 def joint_gaps(law, plan):
     """Conditional total correlation of every group of a plan: sum of entropies given the earlier groups minus their joint entropy, in nats."""
 

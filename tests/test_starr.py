@@ -68,6 +68,8 @@ def decode(decoder, window="blocks:16,origin=canvas"):
         ("starr:sigma=inf,delta=inf,min_history=1", "threshold:0.6"),
         ("starr:reading=H2,c_fast=1,c_slow=1,tau_base=0.85", "threshold:0.85"),
         ("starr:reading=H3", "starr"),
+        ("starr:reading=H3,slow_steps=0", "threshold:0.6"),
+        ("starr:slow_steps=0", "starr"),
         ("starr:spatial=off", "starr:spatial=off,lam=0.1"),
     ],
 )
@@ -197,3 +199,16 @@ def test_end_of_text_keeps_the_static_threshold_when_asked():
             edit, state = decoder.step(view, decoder.init(canvas) if state is None else state)
         made.append(edit.write[0].tolist())
     assert made == [[True, True, True], [True, False, True]]
+
+
+@pytest.mark.parametrize(("neighbours", "gaps"), [("masked", [0, 0]), ("commit_conf", [0.45, 0.55]), ("one", [0.5, 0.6])])
+def test_written_neighbours_count_with_what_they_were_written_at_or_with_one(neighbours, gaps):
+    mask, decoder = VOCABULARY, remask.STaRR(neighbours=neighbours, radius=1)
+    wrote, state, _ = see(decoder, None, [mask] * 3, [0.5, 0.95, 0.4], [1, 2, 3])
+    assert wrote == [1]
+    canvas = replace(Canvas.from_prompts([[mask, 2, mask]], mask_id=mask), given=torch.zeros(1, 3, dtype=torch.bool))
+    logits = logits_of([0.5, 0.99, 0.4], [1, 2, 3])
+    zero = torch.zeros(1, dtype=torch.int64)
+    view = View(canvas, Prediction.of(logits, logits, logits.argmax(-1)), canvas.masked, zero, zero, keyed_uniforms, ~canvas.given)
+    found = decoder.spatial_signal(state, view.prediction.raw.confidence, view.eligible, view)
+    assert found[0, [0, 2]].tolist() == pytest.approx(gaps, abs=1e-4)

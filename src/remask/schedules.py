@@ -33,7 +33,8 @@ class BlockClock:
         """The clock at this step: a new block begins where the last one has used its steps."""
         fresh = self.done >= self.steps
         masks, total = eligible.sum(1), canvas.masked.sum(1).clamp(min=1)
-        share = (self.steps_left * masks + total // 2).div(total, rounding_mode="floor").clamp(min=1)
+        share = (self.steps_left * masks + total // 2).div(total, rounding_mode="floor")
+        share = torch.minimum(share, self.steps_left - (masks < total).long()).clamp(min=1)  # a step stays for what is behind the block
         return BlockClock(
             torch.where(fresh, self.steps_left - share, self.steps_left),
             torch.where(fresh, masks, self.masks),
