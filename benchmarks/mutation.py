@@ -113,7 +113,7 @@ def run(group: str, copy: Path, folder: Path, count: int, seed: int, limit: floa
         return list(base.execute("select module_path, test_outcome, diff from mutation_specs join work_results using (job_id) order by module_path, start_pos_row"))
 
 
-def tests_of(group: str) -> int:
+def run_tests(group: str) -> int:
     """In the copy: the tests of the group, then the laws of what differs from the unbroken files; the first status that is not 0."""
     changed = [path for path in Path("src").rglob("*.py") if path.read_bytes() != (Path("../unbroken") / path.relative_to("src")).read_bytes()]
     pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:randomly"]
@@ -133,7 +133,7 @@ if __name__ == "__main__":
     parser.add_argument("--tests-of", choices=GROUPS, help="Used by this script itself.")
     asked = parser.parse_args()
     if asked.tests_of:
-        sys.exit(tests_of(asked.tests_of))
+        sys.exit(run_tests(asked.tests_of))
     if asked.folder is None:
         parser.error("--folder is needed")
     copy = checkout(asked.folder.absolute())

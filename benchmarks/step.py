@@ -5,8 +5,8 @@
     python benchmarks/step.py --tiny --device cpu        # the same code in seconds, for its errors, not its figures
 
 A step is a whole one: window, reuse, layers, head, tail, decoder, edit, flags to the host. The decoder writes nothing, so that all steps are equal. M below L: `dual`
-with a block of M; M = L: `fresh`. Ways: `loop` is the ordinary loop; `captured` records its network's own layers; `fused` joins matrices and uses kernels up to
-128 positions; `compiled` is `fused` with torch.compile beyond. `layers` is the network without head, tail, decoder and host, recorded alone. Medians of steps, and of
+with a block of M; M = L: `fresh`. Ways: `loop` is the ordinary loop; `captured` records its network's own layers; `fused` joins matrices and uses kernels around
+the products; `compiled` is that with torch.compile beyond 256 positions. `layers` is the network without head, tail, decoder and host, recorded alone. Medians of steps, and of
 three rounds in which the ways take turns, in ms.
 """
 

@@ -45,7 +45,9 @@ EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux to reset the highest resident size")
 def test_no_run_uses_more_than_what_was_counted():
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", **EXACT})
-    for used, counted in (map(int, line.split()) for line in done.stdout.splitlines()[4:]):
+    lines = done.stdout.splitlines()
+    assert len(lines) == 8, "four cases, twice"
+    for used, counted in (map(int, line.split()) for line in lines[4:]):
         assert counted / 5 < used <= counted, "a bound, and not an absurd one"
 
 

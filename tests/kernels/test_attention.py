@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from remask.kernels.attention import attend_kernel, attend_twin
+from remask.kernels.attention import attend, attend_kernel
 from tests.kernels.test_layer import close, random
 from tests.kernels.ways import WAYS, on
 
-ATTEND = {"twin": attend_twin, "kernel": attend_kernel, "gpu": attend_kernel}
+ATTEND = {"twin": attend, "kernel": attend_kernel, "gpu": attend_kernel}
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -49,6 +49,16 @@ def test_a_product_with_all_around_it_is_that_of_float64(way, size, dtype, norm,
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_without_stores_the_keys_and_values_are_those_of_the_positions(way):
+    mixed, angles = random(2, 5, (4 + 2 * 2) * 16), [each[:, 0] for each in rotary(torch.arange(5)[None], 16, 1e4)]
+    stores = [torch.zeros(2, 2, 5, 16) for _ in range(2)]
+    expected = turn_twin(mixed, *angles, *stores, None, 4)
+    found = TURN[way](on(way, mixed), *(on(way, each) for each in angles), None, None, None, 4)
+    for each, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(each.cpu(), other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("placed", [True, False])
 @pytest.mark.parametrize("key_heads", [4, 2])
 def test_queries_and_keys_are_turned_and_stored_where_they_belong(way, placed, key_heads):

@@ -192,6 +192,7 @@ def test_a_client_that_leaves_gives_its_rows_back(letters, stream):
             line.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
             until(lambda: service.engine.running == 3)
         until(lambda: service.engine.running == 0)
+        assert (service.engine.running, service.engine.waiting) == (0, 0)
 
 
 def test_a_reader_who_takes_nothing_holds_up_nobody_and_is_dropped(letters):

@@ -9,7 +9,9 @@ from torch.nn import functional
 from remask.kernels import runs_kernels
 
 FEW = 128
-"""Queries of a row up to which our kernel is used; a library's takes more of them at a time."""
+"""Queries of all rows together up to which our kernel is used: a library's is faster for more rows (docs/findings/gpu.md)."""
+WIDTHS = (16, 32, 64, 128, 256)
+"""Of heads, which a matrix unit takes whole."""
 
 
 def attend_few(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
@@ -17,14 +19,14 @@ def attend_few(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -
 
     seen: (B, L) bool, the keys that are read, None for all.
     """
-    if runs_kernels(query) and query.shape[2] <= FEW and query.dtype == torch.bfloat16:
-        return attend_kernel(query, key, value, seen)
-    return attend_twin(query, key, value, seen)
+    rows, _, chosen, width = query.shape
+    ours = runs_kernels(query) and rows * chosen <= FEW and width in WIDTHS and query.dtype == torch.bfloat16
+    return (attend_kernel if ours else attend)(query, key, value, seen)
 
 
-def attend_twin(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
-    """The same by torch."""
-    mask = None if seen is None else seen[:, None, None]
+def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
+    """The same by torch, with a `seen` that may be of each query as well: (B, L) or (B, M, L)."""
+    mask = None if seen is None else seen.view(seen.shape[0], 1, -1, seen.shape[-1])
     mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=query.shape[1] != key.shape[1])
     return mixed.transpose(1, 2).flatten(2)
 

@@ -12,24 +12,14 @@ FEW = 32
 """Rows up to which our own product streams its weights faster than the library's does."""
 
 
-def linear(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    norm: Tensor | None = None,
-    eps: float = 0.0,
-    residual: Tensor | None = None,
-    gated: bool = False,
-) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tensor | None = None, eps: float = 0.0, residual: Tensor | None = None, gated: bool = False) -> Tensor:
     """RMSNorm of x (N, D), if `norm` (D,) is given, times weight (O, D) transposed, plus bias; then SiLU of the first half times the second, if
     gated; then plus residual. Returns (N, O), or (N, O / 2) if gated.
     """
-    if not runs_kernels(x):
-        return linear_twin(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
-    if x.shape[0] <= FEW and x.dtype == torch.bfloat16:
-        return linear_kernel(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
-    return linear_many(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
+    how = linear_twin
+    if runs_kernels(x):
+        how = linear_kernel if x.shape[0] <= FEW and x.dtype == torch.bfloat16 else linear_many
+    return how(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
 
 
 def linear_twin(
@@ -56,14 +46,7 @@ def linear_kernel(
 
 
 def linear_many(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    norm: Tensor | None = None,
-    eps: float = 0.0,
-    residual: Tensor | None = None,
-    gated: bool = False,
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tensor | None = None, eps: float = 0.0, residual: Tensor | None = None, gated: bool = False
 ) -> Tensor:
     """The same for more rows, where the library's product is hard to beat: a kernel before it and one behind it, the residual inside it."""
     from remask.kernels.layer_triton import launch_gate, launch_norm
@@ -84,9 +67,8 @@ def turn(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: T
     Queries and keys are rotated by cos and sin, (B or 1, M, E); keys and values are written into the stores `keys`, `values` (B, K, L, E) at `place`
     (B, M), everywhere if it is None; without stores those of the M positions are returned as they are.
     """
-    if runs_kernels(mixed):
-        return turn_kernel(mixed, cos, sin, keys, values, place, heads)
-    return turn_twin(mixed, cos, sin, keys, values, place, heads)
+    how = turn_kernel if runs_kernels(mixed) else turn_twin
+    return how(mixed, cos, sin, keys, values, place, heads)
 
 
 def turn_twin(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 
 class RMSNorm(nn.Module):
@@ -49,16 +48,6 @@ def placed(tokens: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | None]:
     if real is None or bool(real.all()):
         return torch.arange(tokens.shape[1], device=tokens.device)[None], None
     return positions(real), real
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
-    """M queries over L keys: query (B, H, M, E), key and value (B, K, L, E) with K dividing H.
-
-    seen: the keys that are read, (B, L), or (B, M, L) for each query, or None for all.  Returns (B, M, H * E).
-    """
-    mask = None if seen is None else seen.view(seen.shape[0], 1, -1, seen.shape[-1])
-    mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=query.shape[1] != key.shape[1])
-    return mixed.transpose(1, 2).flatten(2)
 
 
 def heads(x: Tensor, count: int) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from remask.citation import DREAM, Paper
-from remask.models.attention import RMSNorm, attend, heads, placed, rotary, rotate
+from remask.kernels.attention import attend
+from remask.models.attention import RMSNorm, heads, placed, rotary, rotate
 from remask.models.base import Network
 from remask.models.config import end_ids, mask_id, multiple, number, refuse, require, whole
 from remask.models.store import Memory, aligned

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from remask.canvas import Canvas
 from remask.errors import RemaskError
-from remask.kernels.attention import attend_few
+from remask.kernels.attention import attend, attend_few
 from remask.kernels.layer import linear, linear_twin, turn, turn_twin
-from remask.models.attention import attend, positions, rotary
+from remask.models.attention import positions, rotary
 from remask.models.bodies import empty_store, predicting
 from remask.models.dream import Dream
 from remask.models.llada import LLaDA

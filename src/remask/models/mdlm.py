@@ -14,7 +14,8 @@ from torch.nn import functional
 from remask.citation import MDLM as MDLM_PAPER
 from remask.citation import Paper
 from remask.errors import RemaskError
-from remask.models.attention import attend, heads, placed, rotary, rotate
+from remask.kernels.attention import attend
+from remask.models.attention import heads, placed, rotary, rotate
 from remask.models.base import Network
 from remask.models.config import end_ids, multiple, require, whole
 from remask.models.store import Memory

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas
-from remask.models.attention import attend
+from remask.kernels.attention import attend
 from remask.models.base import Network
 from remask.models.store import Chosen, Memory, aligned
 

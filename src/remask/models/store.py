@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from remask.models.attention import attend
+from remask.kernels.attention import attend
 from remask.models.shadow import Shadow
 
 
