@@ -101,16 +101,15 @@ class Canvas:
         if attention_mask is not None:
             if not isinstance(prompts, Tensor) or attention_mask.shape != prompts.shape:
                 raise RemaskError(f"attention_mask has shape {tuple(attention_mask.shape)}; pass one of the shape of a (B, L) tensor of tokens")
-            keep = attention_mask.bool().tolist()
+            keep = [flags + [True] * max_new_tokens for flags in attention_mask.bool().tolist()]
         else:
-            keep = [[True] * len(row) for row in rows]
-        rows = [row + [mask_id] * max_new_tokens for row in rows]
-        keep = [flags + [True] * max_new_tokens for flags in keep]
-        length = max(len(row) for row in rows)
+            keep = None
+        lengths = [len(row) + max_new_tokens for row in rows]
+        length = max(lengths)
         if length == 0:
             raise RemaskError("the canvas has no positions; give a prompt or a max_new_tokens above 0")
         tokens = torch.tensor([row + [mask_id] * (length - len(row)) for row in rows], dtype=torch.int64, device=device)
-        real = torch.tensor([flags + [False] * (length - len(flags)) for flags in keep], device=device)
+        real = torch.tensor(lengths, device=device)[:, None] > torch.arange(length, device=device) if keep is None else torch.tensor(keep, device=device)
         return Canvas(tokens, (tokens != mask_id) | ~real, real, mask_id)
 
 

@@ -63,11 +63,31 @@ def generate(
     through: sees every step and passes it on, as remask.trace.terminal.watch does.
     """
     ids = [encode(model, prompt, chat=chat, unconditional=unconditional) for prompt in prompts]
-    if max_new_tokens < 1:
-        raise RemaskError(f"max_new_tokens is {max_new_tokens}; ask for 1 or more")
     if after and len(after) != len(prompts):
         raise RemaskError(f"{len(after)} texts stand behind {len(prompts)} prompts; give one each, or none")
     ends = [model.tokenizer.continuation(text) for text in after] or [[]] * len(ids)
+    return complete(
+        model, ids, ends, max_new_tokens=max_new_tokens, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop, through=through
+    )
+
+
+def complete(
+    model: Any,
+    ids: Sequence[list[int]],
+    ends: Sequence[list[int]],
+    *,
+    max_new_tokens: int,
+    decoder: Decoder = LowConfidence(),
+    window: Window = Whole(),
+    reuse: Reuse = Fresh(),
+    shapers: Sequence[Shaper] = (),
+    seed: int | Sequence[int] = 0,
+    early_stop: bool = True,
+    through: Callable[[Iterator[Step]], Iterator[Step]] | None = None,
+) -> list[Completion]:
+    """`generate` of texts that are tokens already: what stands before each gap, and behind it."""
+    if max_new_tokens < 1:
+        raise RemaskError(f"max_new_tokens is {max_new_tokens}; ask for 1 or more")
     gaps = [max_new_tokens if end else room(window, prompt, max_new_tokens, model.mask_id) for prompt, end in zip(ids, ends, strict=True)]
     rows = [prompt + [model.mask_id] * gap + end for prompt, gap, end in zip(ids, gaps, ends, strict=True)]
     window, _ = window.opened(max_new_tokens)
@@ -78,13 +98,13 @@ def generate(
         pass
     seconds = time.perf_counter() - started
     assert last is not None
+    stops = end_ids(model)
     completions: list[Completion] = []
-    for row, prompt in enumerate(ids):
+    numbers = (last.canvas.tokens, last.canvas.real, last.forwards, last.positions)  # once for the batch: the host waits for a device each time
+    for prompt, tokens, real, forwards, positions in zip(ids, *(tensor.tolist() for tensor in numbers), strict=True):
         made = slice(len(prompt), len(prompt) + max_new_tokens)
-        written = last.canvas.tokens[row, made][last.canvas.real[row, made]].tolist()
-        kept = before_end(written, end_ids(model))
-        stats = Stats(int(last.forwards[row]), int(last.positions[row]), len(kept), seconds)
-        completions.append(Completion(model.tokenizer.decode(kept), kept, stats))
+        kept = before_end([token for token, own in zip(tokens[made], real[made], strict=True) if own], stops)
+        completions.append(Completion(model.tokenizer.decode(kept), kept, Stats(forwards, positions, len(kept), seconds)))
     return completions
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,7 @@ from remask.evaluation.frontier_page import page
 from remask.evaluation.frontier_plot import picture
 from remask.evaluation.intervals import paired_difference
 from remask.text.ending import before_end
+from remask.text.tokenizer import Tokenizer
 from remask.trace.file import read
 from remask.trace.record import replay
 from tests.browser import open_browser
@@ -49,6 +51,15 @@ def test_a_paired_interval_is_narrow_where_the_items_agree():
     assert 0.03 < low < 0.1 < high < 0.17
     with pytest.raises(RemaskError, match="same items"):
         paired_difference([True], [])
+
+
+def test_items_are_drawn_as_pythons_own_generator_draws_them():
+    chance = random.Random(3)
+    first, second = ([chance.random() < share for _ in range(97)] for share in (0.8, 0.7))
+    gaps = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
+    draws = random.Random(5)
+    means = sorted(sum(draws.choices(gaps, k=97)) / 97 for _ in range(200))
+    assert paired_difference(first, second, draws=200, seed=5) == (sum(gaps) / 97, means[5], means[195])
 
 
 def test_every_setting_of_every_sweep_parses_and_has_a_file_of_its_own():
@@ -148,6 +159,17 @@ def test_progress_is_told_with_what_there_is_to_do_and_not_again_for_what_is_kep
     assert said == [(f"{split} {spec}", done, total) for split, total in (("valid", 3), ("test", 4)) for spec in ("low_confidence", "threshold:tau=0.5") for done in (2, total)]
     assert swept(checkpoint, tmp_path, again := []) == points
     assert again == []
+
+
+def test_an_item_is_encoded_once_however_many_settings_there_are(checkpoint, tmp_path, monkeypatch):
+    asked = []
+    own = Tokenizer.encode
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, text: (asked.append(text), own(self, text))[1])
+    swept(checkpoint, tmp_path)
+    task = tasks.get("sudoku4")
+    prompts = [item.prompt for split, count in (("valid", 3), ("test", 4)) for item in task.sample(count, seed=0, split=split)]
+    examples = [prompts[3]] * 2  # traced apart
+    assert sorted(asked) == sorted([*prompts, *examples])
 
 
 def test_a_folder_of_other_settings_is_refused(checkpoint, tmp_path):

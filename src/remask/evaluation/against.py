@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,21 +24,25 @@ def at_equal_forwards(
     if len(frontier) < 2:
         return None
     count = len(records)
-    own = np.array([(record["right"], record["forwards"]) for record in records], dtype=float)
-    others = np.array([[(record["right"], record["forwards"]) for record in other] for other in frontier], dtype=float)
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws) / count
-    even = np.full((1, count), 1 / count)
-    costs = others[:, :, 1].mean(1)
-    if not costs.min() <= own[:, 1].mean() <= costs.max():
+    table = np.array([[record[name] for record in one] for name in ("right", "forwards") for one in (records, *frontier)], dtype=float)
+    means = table.mean(1).reshape(2, -1)
+    if not means[1, 1:].min() <= means[1, 0] <= means[1, 1:].max():
         return None
-    gaps = [difference(own, others, weight) for weight in np.concatenate([even, weights])]
+    drawn = (weights(count, draws, seed) @ table.T / count).reshape(draws, 2, -1)
+    gaps = [difference(*mean) for mean in (means, *drawn)]
     low, high = np.quantile(gaps[1:], (0.025, 0.975))
-    return float(gaps[0]), float(low), float(high)
+    return gaps[0], float(low), float(high)
 
 
-def difference(own: Any, others: Any, weight: Any) -> float:
-    """Accuracy of `own` (n, 2) less that of the settings `others` (k, n, 2) at its forwards, items weighted by (n,)."""
-    right, cost = weight @ own
-    rights, costs = (others * weight[None, :, None]).sum(1).T
-    order = np.argsort(costs, kind="stable")
-    return float(right - np.interp(np.log(cost), np.log(costs[order]), rights[order]))
+@lru_cache(maxsize=2)  # every setting is compared on the same items
+def weights(count: int, draws: int, seed: int) -> Any:
+    """(draws, count) float64: how often each of `count` items is drawn, so that sums of whole numbers are exact."""
+    times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws).astype(float)
+    times.flags.writeable = False
+    return times
+
+
+def difference(rights: Any, costs: Any) -> float:
+    """The first setting's accuracy less that of the others (all (1 + k,)) at its forwards."""
+    order = np.argsort(costs[1:], kind="stable") + 1
+    return float(rights[0] - np.interp(np.log(costs[0]), np.log(costs[order]), rights[order]))

@@ -13,7 +13,7 @@ from remask.decoders.joint_threshold import PRESETS
 from remask.errors import RemaskError
 from remask.evaluation.against import at_equal_forwards
 from remask.evaluation.example import example
-from remask.evaluation.harness import environment, evaluate, summarise
+from remask.evaluation.harness import encoded, environment, evaluate, summarise
 from remask.evaluation.intervals import paired_difference
 from remask.evaluation.tasks.base import Item
 from remask.spec import spec as spec_of
@@ -131,6 +131,7 @@ def frontier(
     (folder / "valid").mkdir(parents=True, exist_ok=True)
     (folder / "test").mkdir(exist_ok=True)
     (folder / "examples").mkdir(exist_ok=True)
+    asked = {"valid": encoded(model, valid), "test": encoded(model, test)}
 
     def run(spec: str, split: str, items: Sequence[Item]) -> list[dict[str, Any]]:
         out = folder / split / (file_name(spec) + ".jsonl")
@@ -139,7 +140,7 @@ def frontier(
             if report is not None:
                 report(f"{split} {spec}", done, len(items))
 
-        return evaluate(model, items, max_new_tokens=max_new_tokens, batch=batch, seed=seed, out=out, report=told, **make(spec))
+        return evaluate(model, items, max_new_tokens=max_new_tokens, batch=batch, seed=seed, out=out, report=told, asked=asked[split], **make(spec))
 
     base = summarise(run(REFERENCE, "valid", valid), model)["accuracy"]
     frozen: list[tuple[str, str, float]] = [(REFERENCE, REFERENCE, 0.0)]

@@ -18,9 +18,16 @@ from remask.denoise import Step
 from remask.errors import RemaskError
 from remask.evaluation.intervals import wilson
 from remask.evaluation.tasks.base import Item
-from remask.generate import generate
+from remask.generate import complete, encode
 
 Through = Callable[[Sequence[int], Iterator[Step]], Iterator[Step]]
+Encoded = Sequence[tuple[list[int], list[int]]]
+"""The tokens before and behind the gap of each item."""
+
+
+def encoded(model: Any, items: Sequence[Item]) -> Encoded:
+    """What every decoder is asked, to be made once for all of them."""
+    return [(encode(model, item.prompt), model.tokenizer.continuation(item.after) if item.after else []) for item in items]
 
 
 def evaluate(
@@ -33,11 +40,13 @@ def evaluate(
     out: Path | None = None,
     report: Callable[[int], None] | None = None,
     through: Through | None = None,
+    asked: Encoded | None = None,
     **parts: Any,
 ) -> list[dict[str, Any]]:
     """One record per item; item i has seed + i, whatever its batch. With `out`, records are appended as JSON lines after each batch, and those already there are kept.
 
     through: sees the numbers of a batch's items and its steps, and passes the steps on, as remask.trace.record.record does.
+    asked: encoded(model, items), if there is more than one decoder to run.
     """
     if batch < 1:
         raise RemaskError(f"batch is {batch}; use 1 or more")
@@ -49,16 +58,8 @@ def evaluate(
     for start in range(0, len(waiting), batch):
         chosen = waiting[start : start + batch]
         seen = None if through is None else functools.partial(through, chosen)
-        after = [items[index].after for index in chosen]
-        completions = generate(
-            model,
-            [items[index].prompt for index in chosen],
-            max_new_tokens=max_new_tokens,
-            seed=[seed + index for index in chosen],
-            after=after if any(after) else (),
-            through=seen,
-            **parts,
-        )
+        before, behind = zip(*([asked[index] for index in chosen] if asked else encoded(model, [items[index] for index in chosen])), strict=True)
+        completions = complete(model, before, behind, max_new_tokens=max_new_tokens, seed=[seed + index for index in chosen], through=seen, **parts)
         for index, completion in zip(chosen, completions, strict=True):
             item, stats = items[index], completion.stats
             costs = {"forwards": stats.forwards, "positions": stats.positions, "generated": stats.generated, "seconds": stats.seconds, "batch": len(chosen)}
@@ -84,8 +85,10 @@ def compare(
     """A summary per contender (its parts as keyword arguments), alternating after every batch."""
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for start in range(0, len(items), batch):
+        chosen = items[start : start + batch]
+        asked = encoded(model, chosen)
         for name, parts in contenders.items():
-            records[name] += evaluate(model, items[start : start + batch], max_new_tokens=max_new_tokens, batch=batch, seed=seed + start, **parts)
+            records[name] += evaluate(model, chosen, max_new_tokens=max_new_tokens, batch=batch, seed=seed + start, asked=asked, **parts)
             if report is not None:
                 report(sum(map(len, records.values())))
     return {name: summarise(made, model) for name, made in records.items()}

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from remask.evaluation.flops import Shape
-from remask.evaluation.harness import environment
+from remask.evaluation.harness import encoded, environment
 from remask.evaluation.intervals import paired_difference, wilson
 from remask.evaluation.tasks.base import Item
-from remask.generate import Completion, generate
+from remask.generate import Completion, complete
 
 REFERENCE = "fresh"
 
@@ -35,12 +35,12 @@ def compare(
     names = list(rules)
     for start in range(0, len(items), batch):
         chosen = items[start : start + batch]
-        lengths = [len(model.tokenizer.encode(item.prompt)) + max_new_tokens + len(model.tokenizer.continuation(item.after)) for item in chosen]
+        before, behind = zip(*encoded(model, chosen), strict=True)
+        lengths = [len(prompt) + max_new_tokens + len(end) for prompt, end in zip(before, behind, strict=True)]
+        seeds = [seed + start + i for i in range(len(chosen))]
         turn = start // batch % len(names)
         for name in names[turn:] + names[:turn]:
-            prompts, after = [item.prompt for item in chosen], [item.after for item in chosen]
-            seeds = [seed + start + i for i in range(len(chosen))]
-            completions = generate(model, prompts, max_new_tokens=max_new_tokens, seed=seeds, after=after if any(after) else (), **rules[name])
+            completions = complete(model, before, behind, max_new_tokens=max_new_tokens, seed=seeds, **rules[name])
             made[name] += [(done, item.check(done.text), length) for done, item, length in zip(completions, chosen, lengths, strict=True)]
             seconds[name] += completions[0].stats.seconds
             if report is not None:
