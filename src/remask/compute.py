@@ -12,6 +12,7 @@ from torch import Tensor
 import remask.memory as memory
 from remask.canvas import Canvas
 from remask.errors import RemaskError
+from remask.models.base import Network
 from remask.models.store import Chosen, aligned
 
 
@@ -115,7 +116,13 @@ def head_of(model: Model, mask_candidates: bool) -> Head:
     """From hidden states to logits; unless a decoder asks for parity the mask is never a candidate."""
     if mask_candidates:
         return model.head
-    return lambda hidden: (logits := model.head(hidden)).index_fill(-1, torch.full((1,), model.mask_id, device=logits.device), float("-inf"))
+
+    def without_mask(hidden: Tensor) -> Tensor:
+        logits = model.head(hidden)
+        own = isinstance(model, Network)  # its head makes new logits; what another returns may be its own
+        return (logits if own else logits.clone()).index_fill_(-1, torch.full((1,), model.mask_id, device=logits.device), float("-inf"))
+
+    return without_mask
 
 
 def whole_rows(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, head: Head) -> tuple[Kept, Tensor]:

@@ -194,7 +194,8 @@ def believe(model: Model, state: State, plan: Plan, sight: Sight) -> tuple[Any, 
 
 def conclude(model: Model, state: State, plan: Plan, sight: Sight, prediction: Prediction, computed: Tensor) -> tuple[State, Step]:
     """What the parts make of the belief; computed: (B, L) bool. `state.kept` is still that of the pass before."""
-    view = View(sight.canvas, prediction, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
+    read = prediction if plan.decoder.everywhere else prediction.at(sight.eligible)
+    view = View(sight.canvas, read, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
     edit, remembered = plan.decoder.step(view, state.decoder)
     edit = edit.within(sight.running & ~sight.canvas.given)
     canvas = edit.apply(state.canvas)

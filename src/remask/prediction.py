@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -11,13 +11,43 @@ from torch import Tensor
 
 from remask.errors import RemaskError
 
+MOST_TAKEN = 0.6
+"""The share of positions up to which scores are computed apart: taking logits out is a read and a write, and a softmax with its maximum two and one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Belief:
-    """One distribution per position. logits: (B, L, V) float32; every score is computed when first asked."""
+    """One distribution per position. logits: (B, L, V) float32; every score is computed when first asked.
+
+    asked: (B, L) bool, the only positions at which scores are read, None: all. Elsewhere they may be 0; `logits`, `probabilities` and `token` are whole.
+    """
 
     logits: Tensor
     candidates: Tensor
+    asked: Tensor | None = None
+
+    def at(self, asked: Tensor) -> Belief:
+        """The same, of which scores are read at the asked (B, L) positions only."""
+        return replace(self, asked=asked)
+
+    @cached_property
+    def place(self) -> tuple[Tensor, ...] | None:
+        """The asked positions, None for all of them: also where they are so many that taking them out would cost more than it saves."""
+        if self.asked is None:
+            return None
+        place = self.asked.nonzero(as_tuple=True)
+        return None if len(place[0]) > MOST_TAKEN * self.asked.numel() else place
+
+    @cached_property
+    def chances(self) -> Tensor:
+        """(N, V), probabilities at `place`, or all of them."""
+        return self.probabilities if self.place is None else torch.softmax(self.logits[self.place], dim=-1)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Numbers at `place`, (N, ...), over the canvas: (B, L, ...), 0 where nobody asked."""
+        if self.place is None:
+            return values
+        return values.new_zeros(*self.logits.shape[:2], *values.shape[1:]).index_put_(self.place, values)
 
     @cached_property
     def probabilities(self) -> Tensor:
@@ -32,17 +62,18 @@ class Belief:
     @cached_property
     def top_two(self) -> Tensor:
         """(B, L, 2): the largest and the second largest probability."""
-        return self.probabilities.topk(min(2, self.logits.shape[-1]), dim=-1).values
+        return self.spread(self.chances.topk(min(2, self.logits.shape[-1]), dim=-1).values)
 
     @cached_property
     def confidence(self) -> Tensor:
         """(B, L): the largest probability."""
-        return self.probabilities.amax(-1)
+        return self.spread(self.chances.amax(-1))
 
     @cached_property
     def sampled_confidence(self) -> Tensor:
         """(B, L): the probability of the drawn candidate."""
-        return self.probabilities.gather(-1, self.candidates[..., None])[..., 0]
+        candidates = self.candidates if self.place is None else self.candidates[self.place]
+        return self.spread(self.chances.gather(-1, candidates[..., None])[..., 0])
 
     @property
     def margin(self) -> Tensor:
@@ -52,7 +83,7 @@ class Belief:
     @cached_property
     def entropy(self) -> Tensor:
         """(B, L): in nats."""
-        return torch.special.entr(self.probabilities).sum(-1)
+        return self.spread(torch.special.entr(self.chances).sum(-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +124,11 @@ class Prediction:
         raw = Belief(raw_logits, candidates)
         return Prediction(raw, raw if shaped_logits is raw_logits else Belief(shaped_logits, candidates), left_out)
 
+    def at(self, asked: Tensor) -> Prediction:
+        """The same, of which scores are read at the asked (B, L) positions only."""
+        raw = self.raw.at(asked)
+        return replace(self, raw=raw, shaped=raw if self.shaped is self.raw else self.shaped.at(asked))
+
 
 @dataclass(frozen=True, eq=False)
 class Summary:
@@ -109,6 +145,10 @@ class Summary:
     entropy: Tensor
     moved: Tensor | None = None
     source: Callable[[], Tensor] | None = None
+
+    def at(self, asked: Tensor) -> Summary:
+        """Itself: it was made for those who ask."""
+        return self
 
     @property
     def top_two(self) -> Tensor:
