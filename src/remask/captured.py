@@ -18,7 +18,7 @@ from remask.canvas import Canvas
 from remask.compute import left_of
 from remask.denoise import Plan, Sight, State, Step, look, step
 from remask.errors import RemaskError
-from remask.kernels.graphs import Late, Recorder, copied, form, mapped
+from remask.kernels.graphs import Late, Recorder, cloned, copied, form, mapped
 from remask.kernels.tail import Tail, tail
 from remask.models.bodies import Body, Plain
 from remask.models.store import Chosen
@@ -192,7 +192,8 @@ class Session:
     def handed(self, made: tuple[Step, Tensor]) -> tuple[Step, Late]:
         """A copy for others to keep; the next pass overwrites the original."""
         seen, signals = made
-        return mapped(lambda tensor: tensor.clone(), replace(seen, prediction=mapped_belief(seen.prediction))), Late(signals)
+        late = Late(signals)  # first: the copies then run while the host reads
+        return cloned(replace(seen, prediction=mapped_belief(seen.prediction))), late
 
     def believe(self, state: State, sight: Sight) -> tuple[Fixed, Tensor, Prediction]:
         """See remask.denoise.believe; in the shapes of `bucket`."""

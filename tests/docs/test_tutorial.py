@@ -12,7 +12,9 @@ from unittest import mock
 
 import pytest
 import typer
-import uvicorn
+
+uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 
 from remask.cli import app
 from tests.cli.test_commands import remask_command

@@ -14,8 +14,11 @@ ATTEND = {"twin": attend, "kernel": attend_kernel, "gpu": attend_kernel}
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("rows", "heads", "key_heads", "chosen", "length"), [(2, 4, 4, 5, 70), (3, 4, 2, 70, 130), (1, 2, 1, 1, 64)])
 @pytest.mark.parametrize("padded", [False, True])
-def test_few_queries_over_all_keys(way, dtype, rows, heads, key_heads, chosen, length, padded):
+@pytest.mark.parametrize("by", ["head", "position"])
+def test_few_queries_over_all_keys(way, dtype, rows, heads, key_heads, chosen, length, padded, by):
+    """by: what lies together in memory, the queries of a head or those of a position."""
     query = random(rows, heads, chosen, 16, dtype=dtype)
+    query = query if by == "head" else query.transpose(1, 2).contiguous().transpose(1, 2)
     key, value = (random(rows, key_heads, length, 16, seed=seed, dtype=dtype) for seed in (1, 2))
     seen = torch.arange(length).expand(rows, -1) >= torch.arange(rows)[:, None] * 17 + length // 2 if padded else None  # a whole block of keys is not read
     found = ATTEND[way](*(on(way, each) for each in (query, key, value, seen)))

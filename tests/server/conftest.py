@@ -2,7 +2,8 @@
 
 import pytest
 
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+for name in ("fastapi", "uvicorn"):
+    pytest.importorskip(name, reason="the extra `serve` is not installed")
 
 from tests.server.serving import serving, write_checkpoint
 

@@ -32,7 +32,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Te
 
 
 def attend_kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
-    """The same by Triton in one launch, sums in float32; all four contiguous."""
+    """The same by Triton in one launch, sums in float32. Keys, values and `seen` are contiguous; queries are, as (B, H, M, E) or as (B, M, H, E) transposed."""
     from remask.kernels.attention_triton import launch_attend
 
     return launch_attend(query, key, value, seen)

@@ -21,14 +21,14 @@ KEYS = 64
 
 @triton.jit
 def _attend(
-    query, keys, values, seen, out, chosen, length, heads, key_heads, scale,
+    query, keys, values, seen, out, chosen, length, heads, key_heads, head_stride, position_stride, scale,
     WIDTH: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, SEEN: tl.constexpr, WIDE: tl.constexpr, LOW: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """QUERIES queries of one head of one row, KEYS keys at a time with a running maximum (online softmax, base 2). WIDE: see remask.kernels.layer_triton."""
     at, head, row = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES), tl.program_id(1), tl.program_id(2).to(tl.int64)
     lane, near = tl.arange(0, WIDTH), tl.arange(0, KEYS)
     here = at < chosen
-    q = tl.load(query + ((row * heads + head) * chosen + at)[:, None] * WIDTH + lane[None, :], mask=here[:, None], other=0.0)
+    q = tl.load(query + row * heads * chosen * WIDTH + head * head_stride + at[:, None] * position_stride + lane[None, :], mask=here[:, None], other=0.0)
     if WIDE:
         q = q.to(tl.float32)
     stored = (row * key_heads + head // (heads // key_heads)) * length * WIDTH
@@ -61,7 +61,7 @@ def launch_attend(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | No
     out = torch.empty(rows, chosen, heads * width, dtype=query.dtype, device=query.device)
     queries = min(64, max(16, triton.next_power_of_2(chosen)))
     _attend[(triton.cdiv(chosen, queries), heads, rows)](
-        query, keys, values, seen, out, chosen, length, heads, key_heads, log2(NATURAL) * width**-0.5,
+        query, keys, values, seen, out, chosen, length, heads, key_heads, query.stride(1), query.stride(2), log2(NATURAL) * width**-0.5,
         WIDTH=width, QUERIES=queries, KEYS=KEYS, SEEN=seen is not None, WIDE=not query.is_cuda, LOW=LOWEST, BLOCKS=triton.cdiv(length, KEYS), num_warps=4, num_stages=3,
     )  # fmt: skip
     return out

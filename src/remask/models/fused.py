@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from remask.canvas import Canvas
 from remask.errors import RemaskError
@@ -116,7 +115,7 @@ class Fused:
         return self.through(canvas, place, store, padded=padded)
 
     def head(self, hidden: Tensor) -> Tensor:
-        return functional.linear(hidden, self.last, self.last_bias)
+        return linear(hidden.flatten(0, -2), self.last, self.last_bias).unflatten(0, hidden.shape[:-1])
 
     def bytes_per_row(self, length: int, *, stores: bool, compares: bool) -> int:
         """Keys and values if it stores, the last states, and logits if it compares."""
