@@ -13,8 +13,10 @@ from unittest import mock
 import pytest
 import typer
 
-uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+
+import uvicorn
 
 from remask.cli import app
 from tests.cli.test_commands import remask_command

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from remask.kernels.layer import linear_kernel, linear_many, linear_twin, turn_kernel, turn_twin
+from remask.kernels.layer import linear_kernel, linear_many, linear_twin, parts_kernel, parts_twin, settle_kernel, settle_twin, turn_kernel, turn_twin
 from remask.models.attention import rotary
 from tests.kernels.ways import WAYS, on
 
 LINEAR = {("twin", "few"): linear_twin, **{(way, size): {"few": linear_kernel, "many": linear_many}[size] for way in ("kernel", "gpu") for size in ("few", "many")}}
+PARTS, SETTLED = ({"twin": twin, "kernel": kernel, "gpu": kernel} for twin, kernel in ((parts_twin, parts_kernel), (settle_twin, settle_kernel)))
 TURN = {"twin": turn_twin, "kernel": turn_kernel, "gpu": turn_kernel}
 
 
@@ -87,3 +88,19 @@ def test_queries_and_keys_are_turned_and_stored_where_they_belong(way, placed, k
         left = torch.ones(rows, length, dtype=torch.bool).scatter(1, place, False)
         for old, new in zip(stores, kept, strict=True):
             assert torch.equal(old.transpose(1, 2)[left], new.cpu().transpose(1, 2)[left]), "other positions stay"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_product_in_parts_is_settled_by_the_norm_behind_it(way, dtype, parts, biased):
+    rows, inner, columns = 5, 300, 70  # 300 is no multiple of parts and tiles
+    x, weight, residual = random(rows, inner, dtype=dtype), random(columns, inner, seed=1, dtype=dtype) / 8, random(rows, columns, seed=2, dtype=dtype)
+    norm, bias = random(columns, seed=3, dtype=dtype), random(columns, seed=4, dtype=dtype) if biased else None
+    made = PARTS[way](on(way, x), on(way, weight), parts)
+    assert made.shape == (parts, rows, columns)
+    settled, normal = SETTLED[way](on(way, residual), made, on(way, bias), on(way, norm), 1e-5)
+    expected = residual.double() + x.double() @ weight.double().T + (bias.double() if biased else 0)
+    close(way, settled, expected)
+    close(way, normal, expected / (expected.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.double())

@@ -2,8 +2,8 @@
 
 import pytest
 
-for name in ("fastapi", "uvicorn"):
-    pytest.importorskip(name, reason="the extra `serve` is not installed")
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 from tests.server.serving import serving, write_checkpoint
 

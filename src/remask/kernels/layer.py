@@ -61,6 +61,34 @@ def linear_many(
     return y if residual is None else residual + y
 
 
+def parts_twin(x: Tensor, weight: Tensor, parts: int) -> Tensor:
+    """x (N, D) times weight (O, D) transposed as `parts` sums over D that are still to be added: (parts, N, O) float32."""
+    size = -(-x.shape[1] // parts)
+    return torch.stack([functional.linear(a.float(), b.float()) for a, b in zip(x.split(size, 1), weight.split(size, 1), strict=True)])
+
+
+def parts_kernel(x: Tensor, weight: Tensor, parts: int) -> Tensor:
+    """The same by Triton: with few columns one sum each keeps too few multiprocessors reading."""
+    from remask.kernels.layer_triton import launch_parts
+
+    return launch_parts(x, weight, parts)
+
+
+def settle_twin(x: Tensor, parts: Tensor, bias: Tensor | None, norm: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x (N, D) plus parts (P, N, D) float32 and bias (D,), and the RMSNorm of that by `norm` (D,): (N, D) each."""
+    wide = x.float() + parts.sum(0)
+    x = (wide if bias is None else wide + bias.float()).to(x.dtype)
+    wide = x.float()
+    return x, norm * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def settle_kernel(x: Tensor, parts: Tensor, bias: Tensor | None, norm: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The same by Triton in one launch."""
+    from remask.kernels.layer_triton import launch_settle
+
+    return launch_settle(x, parts, bias, norm, eps)
+
+
 def turn(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Projections (B, M, (H + 2 K) E) side by side -> queries (B, H, M, E), and keys and values (B, K, L, E).
 

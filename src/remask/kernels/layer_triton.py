@@ -22,7 +22,8 @@ def _linear(
 ):  # fmt: skip
     """All rows times COLUMNS columns; gated: times COLUMNS gates and the COLUMNS that they gate, side by side in one product.
 
-    PARTS: of the inner dimension, each with programs of its own; above 1 their sums lie behind one another in `out`.  WIDE: for the interpreter, whose product takes the bits of a bfloat16 for an integer.
+    PARTS: of the inner dimension, each with programs of its own; above 1 their sums lie behind one another in `out`.
+    WIDE: for the interpreter, whose product takes the bits of a bfloat16 for an integer.
     """
     SIDES: tl.constexpr = 2 if GATED else 1  # pyright: ignore[reportAssignmentType]
     row, depth, side = tl.arange(0, ROWS), tl.arange(0, INNER), tl.arange(0, SIDES * COLUMNS)
@@ -32,10 +33,11 @@ def _linear(
     total = tl.zeros((ROWS, SIDES * COLUMNS), dtype=tl.float32)
     share: tl.constexpr = (inner + PARTS * INNER - 1) // (PARTS * INNER) * INNER
     first = tl.program_id(1) * share
-    for start in range(first, first + share, INNER):
-        inside = start + depth < inner
-        a = tl.load(x + row[:, None] * inner + (start + depth)[None, :], mask=here[:, None] & inside[None, :], other=0.0)
-        tile = column.to(tl.int64)[None, :] * inner + (start + depth)[:, None]
+    for start in range(0, share, INNER):
+        at = first + start + depth
+        inside = at < inner
+        a = tl.load(x + row[:, None] * inner + at[None, :], mask=here[:, None] & inside[None, :], other=0.0)
+        tile = column.to(tl.int64)[None, :] * inner + at[:, None]
         w = tl.load(weight + tile, mask=there[None, :] & inside[:, None], other=0.0, eviction_policy="evict_first")
         if WIDE:
             a, w = a.to(tl.float32), w.to(tl.float32)
