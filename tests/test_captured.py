@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import remask
-from remask.captured import Captured, compact, put, rung
+from remask.captured import Captured, put, rung
 from remask.compute import left_of
 from remask.kernels.graphs import copied, mapped
+from remask.kernels.places import compact
 from remask.models.fused import Fused
 from tests.chains import chain_b
 from tests.laws.test_laws import DECODER_SPECS, PROMPTS, STORING
