@@ -22,13 +22,27 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tenso
     return how(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
 
 
+def normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm of x (N, D), contiguous, by `weight` (D,)."""
+    if runs_kernels(x):
+        from remask.kernels.layer_triton import launch_norm
+
+        return launch_norm(x, weight, eps)
+    return normed_twin(x, weight, eps)
+
+
+def normed_twin(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The same in plain torch, rounded where the networks round."""
+    wide = x.float()
+    return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
 def linear_twin(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tensor | None = None, eps: float = 0.0, residual: Tensor | None = None, gated: bool = False
 ) -> Tensor:
     """The same in plain torch, rounded where the networks round."""
     if norm is not None:
-        wide = x.float()
-        x = norm * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+        x = normed_twin(x, norm, eps)
     y = functional.linear(x, weight, bias)
     if gated:
         gate, up = y.chunk(2, dim=-1)
@@ -78,8 +92,7 @@ def settle_twin(x: Tensor, parts: Tensor, bias: Tensor | None, norm: Tensor, eps
     """x (N, D) plus parts (P, N, D) float32 and bias (D,), and the RMSNorm of that by `norm` (D,): (N, D) each."""
     wide = x.float() + parts.sum(0)
     x = (wide if bias is None else wide + bias.float()).to(x.dtype)
-    wide = x.float()
-    return x, norm * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+    return x, normed_twin(x, norm, eps)
 
 
 def settle_kernel(x: Tensor, parts: Tensor, bias: Tensor | None, norm: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from remask.canvas import Canvas
 from remask.errors import RemaskError
 from remask.kernels.attention import attend, attend_few
-from remask.kernels.layer import linear, linear_twin, turn, turn_twin
+from remask.kernels.layer import linear, linear_twin, normed, turn, turn_twin
 from remask.models.attention import positions, rotary
 from remask.models.bodies import empty_store, predicting
 from remask.models.dream import Dream
@@ -87,6 +87,7 @@ class Fused:
         self.last: Tensor = self.embedding.weight if own is None else own.weight
         self.last_bias: Tensor | None = None if own is None else own.bias
         self.many: Callable[..., Tensor] = run_layer
+        self.tables: dict[int, tuple[Tensor, Tensor]] = {}
 
     def compiled(self) -> Fused:
         """The same weights; passes of more than EAGER positions go through `torch.compile`, one graph for all layers and each bucket.
@@ -125,17 +126,25 @@ class Fused:
 
     def through(self, canvas: Canvas, place: Tensor | None, store: Store | None, *, padded: bool) -> Tensor:
         """All layers, and the last norm, over the whole canvas or the positions `place`."""
-        tokens, length = canvas.tokens, canvas.shape[1]
-        where = positions(canvas.real) if padded else torch.arange(length, device=tokens.device)[None]
+        tokens, where = canvas.tokens, positions(canvas.real) if padded else None
         if place is not None:
-            tokens, where = tokens.gather(1, place), where.expand_as(canvas.tokens).gather(1, place)
-        cos, sin = (angle[:, 0] for angle in rotary(where, self.head_width, self.theta))
+            tokens, where = tokens.gather(1, place), place if where is None else where.gather(1, place)
+        cos, sin = (table[None] if where is None else table[where] for table in self.angles(canvas.shape[1]))
         x = self.embedding(tokens)
         run = run_layer if tokens.numel() <= EAGER else self.many
         for number, layer in enumerate(self.layers):
             keys, values = (None, None) if store is None else (store.keys[number], store.values[number])
             x = run(x, layer, Reading(cos, sin, keys, values, place, canvas.real if padded else None), self.heads, self.norm.eps)
-        return self.norm(x)
+        return normed(x.flatten(0, 1), self.norm.weight, self.norm.eps).view_as(x)
+
+    def angles(self, length: int) -> tuple[Tensor, Tensor]:
+        """cos and sin of the positions of a canvas, (L, E) each, made once for a length outside of any recording: what a recording makes is its own."""
+        if length not in self.tables:
+            cos, sin = (angle[0, 0] for angle in rotary(torch.arange(length, device=self.last.device)[None], self.head_width, self.theta))
+            if self.last.is_cuda and torch.cuda.is_current_stream_capturing():
+                return cos, sin
+            self.tables[length] = cos, sin
+        return self.tables[length]
 
 
 def of_llada(block: Any) -> Layer:
