@@ -31,7 +31,7 @@ import remask
 from remask.captured import Captured
 from remask.kernels.attention import attend
 from remask.kernels.graphs import Recorder
-from remask.kernels.layer import linear_kernel, linear_twin
+from remask.kernels.layer import linear_kernel, linear_many, linear_twin
 from remask.models.fused import Fused
 
 CASES = ((1, 32, 512), (1, 128, 512), (1, 256, 512), (1, 512, 512), (1, 1024, 1024), (8, 32, 512), (32, 32, 512))
@@ -135,13 +135,17 @@ def profile(model: Any, rows: int, chosen: int, length: int, steps: int = 4) -> 
 
 TILES = {
     "mix": {32: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 1), (32, 64, 4, 6, 1), (64, 64, 4, 5, 1), (32, 256, 4, 3, 1), (16, 128, 4, 5, 1), (32, 128, 8, 4, 1)),
-            128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 1), (64, 64, 4, 4, 1), (64, 64, 8, 4, 1), (64, 128, 8, 3, 1), (128, 64, 8, 4, 1))},
+            128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 1), (64, 64, 4, 4, 1), (64, 64, 8, 4, 1), (64, 128, 8, 3, 1), (128, 64, 8, 4, 1)),
+            256: ((64, 64, 8, 4, 1), (128, 64, 8, 3, 1))},
     "out": {32: ((32, 128, 4, 5, 1), (16, 128, 4, 5, 1), (32, 128, 4, 5, 2), (32, 128, 4, 4, 2), (32, 128, 4, 4, 4), (32, 128, 4, 4, 3), (64, 128, 4, 4, 4)),
-            128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 2), (64, 64, 4, 4, 4), (64, 128, 8, 3, 4), (128, 64, 8, 4, 8))},
+            128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 2), (64, 64, 4, 4, 4), (64, 128, 8, 3, 4), (128, 64, 8, 4, 8)),
+            256: ((64, 64, 8, 4, 2), (128, 64, 8, 3, 4))},
     "gate_up": {32: ((32, 64, 4, 5, 1), (32, 64, 4, 6, 1), (32, 128, 4, 3, 1), (16, 128, 4, 5, 1), (32, 64, 8, 5, 1)),
-                128: ((32, 64, 4, 5, 1), (32, 64, 4, 4, 1), (32, 64, 8, 4, 1), (64, 64, 8, 3, 1), (64, 64, 8, 4, 1))},
+                128: ((32, 64, 4, 5, 1), (32, 64, 4, 4, 1), (32, 64, 8, 4, 1), (64, 64, 8, 3, 1), (64, 64, 8, 4, 1)),
+                256: ((32, 64, 8, 4, 1), (64, 64, 8, 3, 1))},
     "down": {32: ((32, 128, 4, 5, 1), (16, 128, 4, 5, 1), (32, 128, 4, 5, 2), (32, 128, 4, 4, 3), (32, 128, 4, 4, 4), (32, 128, 4, 4, 6), (64, 128, 4, 4, 6)),
-             128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 3), (64, 64, 4, 4, 6), (64, 128, 8, 3, 4), (128, 64, 8, 4, 8))},
+             128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 3), (64, 64, 4, 4, 6), (64, 128, 8, 3, 4), (128, 64, 8, 4, 8)),
+             256: ((64, 64, 8, 4, 2), (128, 64, 8, 3, 4))},
 }  # fmt: skip
 """Matrix -> rows -> columns and depth of a tile, warps, stages and parts of the inner dimension."""
 CUTS = ((64, 1, 4, 3), (128, 1, 4, 2), (128, 1, 8, 2), (64, 2, 4, 3), (64, 4, 4, 2), (128, 2, 4, 2), (32, 8, 4, 3))
@@ -158,10 +162,17 @@ def tiles(model: Any, dtype: torch.dtype, share: int, shares: int) -> None:
     for name, weight in (("mix", layer.mix), ("out", layer.out), ("gate_up", layer.gate_up), ("down", layer.down)):
         copies = [weight.clone() for _ in range(2 if name == "gate_up" else 4)]
         gated = name == "gate_up"
-        for rows in (32, 64, 128):
+        for rows in (32, 64, 128, 256):
             x = torch.randn(rows, weight.shape[1], device=device, dtype=dtype)
             residual = torch.randn(rows, weight.shape[0], device=device, dtype=dtype) if name in ("out", "down") else None
-            for columns, depth, warps, stages, parts in TILES[name][32 if rows == 32 else 128]:
+            size = 1e-9 * weight.numel() * weight.element_size()
+
+            def library(weight: Tensor, x: Any = x, residual: Any = residual, gated: Any = gated) -> Any:
+                made = linear_many(x, weight, residual=residual, gated=gated)
+                return made if residual is None else launch_norm(made, layer.norm, 1e-5)
+
+            jobs.append(({"matrix": name, "rows": rows, "way": "library"}, [lambda each=each, once=library: once(each) for each in copies], 16, size))
+            for columns, depth, warps, stages, parts in TILES[name][128 if rows == 64 else rows]:
                 tile = {"ROWS": rows, "COLUMNS": columns, "INNER": depth, "num_warps": warps, "num_stages": stages}
 
                 def once(weight: Tensor, x: Any = x, residual: Any = residual, gated: Any = gated, tile: Any = tile, parts: Any = parts) -> Any:
@@ -172,7 +183,7 @@ def tiles(model: Any, dtype: torch.dtype, share: int, shares: int) -> None:
                     return launch_settle(residual, launch_parts(x, weight, parts, tile), None, layer.norm, 1e-5)
 
                 said = {"matrix": name, "rows": rows, "columns": columns, "depth": depth, "warps": warps, "stages": stages, "parts": parts}
-                jobs.append((said, [lambda each=each, once=once: once(each) for each in copies], 16, 1e-9 * weight.numel() * weight.element_size()))
+                jobs.append((said, [lambda each=each, once=once: once(each) for each in copies], 16, size))
     heads = [torch.randn(16, 1, 32, 512, 128, device=device, dtype=dtype) for _ in range(2)]
     for chosen in (32, 128):
         query = torch.randn(1, chosen, 32, 128, device=device, dtype=dtype).transpose(1, 2)
@@ -207,7 +218,7 @@ def products(model: Any, dtype: torch.dtype, counts: tuple[int, ...]) -> None:
         for rows in counts:
             x = torch.randn(rows, weight.shape[1], device=model.device, dtype=dtype)
             found: dict[str, Any] = {"matrix": name, "rows": rows, "megabytes": round(weight.numel() * weight.element_size() / 1e6, 1)}
-            for way, function in (("library", linear_twin), *((("kernel", linear_kernel),) if kernels else ())):
+            for way, function in (("library", linear_many if kernels else linear_twin), *((("kernel", linear_kernel),) if kernels else ())):
                 recorder = Recorder(model.device)
 
                 def work(function: Any = function, recorder: Any = recorder, copies: Any = copies, x: Any = x, more: Any = more) -> Any:
