@@ -209,9 +209,9 @@ def products(model: Any, dtype: torch.dtype, counts: tuple[int, ...]) -> None:
     layer = Fused(model).layers[0]
     kernels = model.device.type == "cuda"
     for name, weight, more in (
-        ("mix", layer.mix, {"norm": layer.norm, "eps": 1e-5}),
+        ("mix", layer.mix, {}),
         ("out", layer.out, {}),
-        ("gate_up", layer.gate_up, {"norm": layer.norm2, "eps": 1e-5, "gated": True}),
+        ("gate_up", layer.gate_up, {"gated": True}),
         ("down", layer.down, {}),
     ):
         copies = [weight.clone() for _ in range(4)]

@@ -66,6 +66,19 @@ def test_padded_and_full_batches_compute_the_same(family, reuse, body):
         same(*both(network(family), canvas(prompts), body=body, **parts))
 
 
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_products_left_in_parts_compute_the_same(monkeypatch, family):
+    asked = []
+
+    def parts(x, weight):
+        asked.append(weight.shape)
+        return 3
+
+    monkeypatch.setattr("remask.kernels.layer.parts_for", parts)
+    same(*both(network(family), canvas(), body=Fused, decoder=remask.Threshold(0.2), window=remask.Blocks(6), reuse=remask.Dual()))
+    assert asked
+
+
 def test_joined_weights_are_held_once_and_the_model_still_works():
     model, first = network("dream"), canvas()
     before = model.logits(first.tokens, first.real)
