@@ -66,6 +66,18 @@ def test_padded_and_full_batches_compute_the_same(family, reuse, body):
         same(*both(network(family), canvas(prompts), body=body, **parts))
 
 
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1", "surelock:every=2,eps=0.1"])
+@pytest.mark.parametrize("decoder", ["low_confidence", "threshold:0.2", "entropy_bound", "klass", "p2:steps=9", "starr"])
+def test_what_follows_the_network_can_be_traced(monkeypatch, decoder, reuse):
+    """Traced, not compiled: the compiler takes half a minute here."""
+    traced = []
+    monkeypatch.setattr("torch._inductor.compile", lambda graph, examples: traced.append(graph) or graph)
+    parts = {"decoder": remask.parse_decoder(decoder), "window": remask.Blocks(6), "reuse": remask.parse_reuse(reuse), "shapers": (remask.Temperature(0.8),)}
+    same(*both(network("llada"), canvas(), body=lambda model: Fused(model).compiled(), seed=5, **parts))
+    reads_logits = decoder.startswith(("klass", "p2")) or "every" in reuse
+    assert len(traced) == (not reads_logits)
+
+
 @pytest.mark.parametrize("family", ["llada", "dream"])
 def test_products_left_in_parts_compute_the_same(monkeypatch, family):
     asked = []

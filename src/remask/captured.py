@@ -19,11 +19,12 @@ from remask.compute import left_of
 from remask.denoise import Plan, Sight, State, Step, conclude, look, step
 from remask.errors import RemaskError
 from remask.kernels.graphs import Late, Recorder, cloned, copied, form, mapped
+from remask.kernels.joined import Joined
 from remask.kernels.places import Spread, compact, spread
 from remask.kernels.tail import tail
 from remask.models.bodies import Body, Plain
 from remask.models.store import Chosen
-from remask.prediction import Prediction, Summary
+from remask.prediction import NoLogitsError, Prediction, Summary
 from remask.randomness import PROPOSAL
 from remask.reuse.base import Scene
 
@@ -143,6 +144,7 @@ class Session:
         self.eos_ids, self.evaluations = owner.eos_ids, owner.evaluations
         self.places: State | None = None
         self.bucket, self.turn = Bucket(None, 0, first=True), 0
+        self.joined: Joined | None = Joined(self.concluded)
 
     def run(self, state: State) -> Iterator[Step]:
         """See Captured.passes."""
@@ -213,11 +215,30 @@ class Session:
         assert state is not None
         sight = state.kept.ahead.sight(state)
         kept, computed, prediction = self.believe(state, sight)
-        after, seen = conclude(self, state, self.plan, sight, prediction, computed)  # pyright: ignore[reportArgumentType]
-        after, signals = ahead(replace(after, kept=kept), self.plan, self.body.shift)
-        seen = replace(seen, prediction=mapped_belief(seen.prediction), active=computed.clone())  # its own: what `places` holds is overwritten
+        after, seen, signals = self.rest(state, kept, prediction)
+        seen = replace(seen, prediction=mapped_belief(prediction), active=computed.clone())  # its own: what `places` holds is overwritten
         copied(self.places, after)
         return seen, signals
+
+    def rest(self, state: State, kept: Fixed, prediction: Prediction) -> tuple[State, Step, Tensor]:
+        """All that follows the belief, joined by the compiler if the body's layers are and no part reads logits."""
+        if not self.body.compiles or self.joined is None:
+            return self.concluded(state, kept, prediction)
+        # of logits a rule asks only whether there were any
+        before = replace(state.kept, hidden=None, store=None, logits=None if state.kept.logits is None else state.kept.bad)
+        try:
+            after, seen, signals = self.joined(replace(state, kept=before), replace(kept, hidden=None, store=None, logits=None), mapped_belief(prediction))
+        except NoLogitsError:
+            self.joined = None
+            return self.concluded(state, kept, prediction)
+        return replace(after, kept=replace(kept, ahead=after.kept.ahead)), seen, signals
+
+    def concluded(self, state: State, kept: Fixed, prediction: Prediction) -> tuple[State, Step, Tensor]:
+        """Decoder, canvas, reuse rule, and what is known of the next pass."""
+        found = state.kept.ahead
+        after, seen = conclude(self, state, self.plan, found.sight(state), prediction, found.computed)  # pyright: ignore[reportArgumentType]
+        after, signals = ahead(replace(after, kept=kept), self.plan, self.body.shift)
+        return after, seen, signals
 
     def handed(self, made: tuple[Step, Tensor]) -> tuple[Step, Late]:
         """A copy for others to keep; the next pass overwrites the original."""

@@ -93,10 +93,11 @@ class Fused:
         self.last: Tensor = self.embedding.weight if own is None else own.weight
         self.last_bias: Tensor | None = None if own is None else own.bias
         self.many: Callable[..., Tensor] | None = None
+        self.compiles = False
         self.tables: dict[int, tuple[Tensor, Tensor]] = {}
 
     def compiled(self) -> Fused:
-        """The same weights; passes of more than EAGER positions go through `torch.compile`, one graph for all layers and each bucket.
+        """The same weights; passes of more than EAGER positions go through `torch.compile`, one graph for all layers and each bucket, and so does what follows the network.
 
         Each bucket takes seconds to compile, and the process's limit of compiled forms a function is raised to hold them all.
         """
@@ -104,6 +105,7 @@ class Fused:
 
         dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, 64)
         other = copy(self)
+        other.compiles = True
         other.many = torch.compile(plain_layer, dynamic=False)
         return other
 
