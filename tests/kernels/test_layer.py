@@ -13,6 +13,7 @@ from remask.kernels.layer import (
     parts_twin,
     settle_kernel,
     settle_twin,
+    turn_here,
     turn_kernel,
     turn_twin,
 )
@@ -71,8 +72,10 @@ def test_without_stores_the_keys_and_values_are_those_of_the_positions(way):
     stores = [torch.zeros(2, 2, 5, 16) for _ in range(2)]
     expected = turn_twin(mixed, *angles, *stores, None, 4)
     found = TURN[way](on(way, mixed), *(on(way, each) for each in angles), None, None, None, 4)
-    for each, other in zip(found, expected, strict=True):
+    here = found if way == "twin" else turn_here(on(way, mixed.clone()), *(on(way, each) for each in angles), None, None, None, 4)
+    for each, view, other in zip(found, here, expected, strict=True):
         torch.testing.assert_close(each.cpu(), other, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(view.cpu(), other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", WAYS)

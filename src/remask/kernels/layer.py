@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from remask.kernels import runs_kernels
+from remask.kernels.attention import FEW as ATTENDED
 
 FEW = 32
 """Rows up to which our own product streams its weights faster than the library's does."""
@@ -132,10 +133,22 @@ def turn(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: T
     """Projections (B, M, (H + 2 K) E) side by side -> queries (B, H, M, E), and keys and values (B, K, L, E).
 
     Queries and keys are rotated by cos and sin, (B or 1, M, E); keys and values are written into the stores `keys`, `values` (B, K, L, E) at `place`
-    (B, M), everywhere if it is None; without stores those of the M positions are returned as they are.
+    (B, M), everywhere if it is None; without stores those of the M positions are returned as they are, maybe as views of `mixed`.
     """
-    how = turn_kernel if runs_kernels(mixed) else turn_twin
+    how = turn_twin
+    if runs_kernels(mixed):
+        how = turn_here if keys is None and mixed.shape[0] * mixed.shape[1] > ATTENDED else turn_kernel
     return how(mixed, cos, sin, keys, values, place, heads)
+
+
+def turn_here(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The same without stores: turned in `mixed` by Triton, and views of it, which a library's attention reads as they are."""
+    from remask.kernels.layer_triton import launch_turn_here
+
+    width = cos.shape[-1]
+    launch_turn_here(mixed, cos, sin, (mixed.shape[-1] // width + heads) // 2)
+    query, key, value = (part.unflatten(-1, (-1, width)).transpose(1, 2) for part in _parts(mixed, heads, width))
+    return query, key, value
 
 
 def turn_twin(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:

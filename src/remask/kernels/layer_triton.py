@@ -167,6 +167,29 @@ def _turn(
     tl.store(target + half, turned2, mask=mine)
 
 
+@triton.jit
+def _turn_here(mixed, cos, sin, chosen, heads, all_heads, angle_stride, WIDTH: tl.constexpr, HEADS: tl.constexpr):
+    """HEADS heads of one position of one row, turned where they stand."""
+    at, row = tl.program_id(0), tl.program_id(2).to(tl.int64)
+    half: tl.constexpr = WIDTH // 2
+    head, lane = (tl.program_id(1) * HEADS + tl.arange(0, HEADS))[:, None], tl.arange(0, half)[None, :]
+    there = (head < heads) & (lane < half)
+    place = mixed + (row * chosen + at) * all_heads * WIDTH + head * WIDTH + lane
+    first, second = tl.load(place, mask=there, other=0.0).to(tl.float32), tl.load(place + half, mask=there, other=0.0).to(tl.float32)
+    angle = row * angle_stride + at * WIDTH + lane
+    tl.store(place, first * tl.load(cos + angle) - second * tl.load(sin + angle), mask=there)
+    tl.store(place + half, second * tl.load(cos + angle + half) + first * tl.load(sin + angle + half), mask=there)
+
+
+def launch_turn_here(mixed: Tensor, cos: Tensor, sin: Tensor, heads: int) -> None:
+    """Turn the first `heads` heads of mixed (B, M, A * E) in place."""
+    rows, chosen, total = mixed.shape
+    width = cos.shape[-1]
+    _turn_here[(chosen, triton.cdiv(heads, 8), rows)](
+        mixed, cos, sin, chosen, heads, total // width, 0 if cos.shape[0] == 1 else chosen * width, WIDTH=width, HEADS=8, num_warps=4,
+    )  # fmt: skip
+
+
 def launch_turn(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor, place: Tensor | None, heads: int) -> Tensor:
     """See remask.kernels.layer.turn; returns the queries, in memory (B, M, H, E): a library's attention writes its result in that order, so that nothing is transposed."""
     rows, chosen, _ = mixed.shape
