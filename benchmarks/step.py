@@ -8,7 +8,7 @@
 
 A step is a whole one: window, reuse, layers, head, tail, decoder, edit, flags to the host. The decoder writes nothing, so that all steps are equal. M below L: `dual`
 with a block of M; M = L: `fresh`. Ways: `loop` is the ordinary loop; `captured` records its network's own layers; `fused` joins matrices and uses kernels around
-the products; `compiled` is that with torch.compile beyond 256 positions. `layers` is the network without head, tail, decoder and host, recorded alone. Medians of steps, and of
+the products; `joined` compiles what follows the network into few launches; `compiled` is that with torch.compile of layers beyond 256 positions. `layers` is the network without head, tail, decoder and host, recorded alone. Medians of steps, and of
 three rounds in which the ways take turns, in ms. `--profile` takes cases as well; rows,M,L with M = L and 8 rows or more is a pass of `dual` that opens a block of 32.
 Under the profiler gaps are wider than without it.
 """
@@ -37,7 +37,7 @@ from remask.models.fused import Fused
 CASES = ((1, 32, 512), (1, 128, 512), (1, 256, 512), (1, 512, 512), (1, 1024, 1024), (8, 32, 512), (32, 32, 512))
 TINY = ((1, 8, 24), (1, 24, 24), (2, 8, 24))
 PROFILED = ((1, 32, 512), (1, 512, 512), (22, 1152, 1152))
-WAYS = ("loop", "captured", "fused", "compiled")
+WAYS = ("loop", "captured", "fused", "joined", "compiled")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def model_of(way: str, model: Any, fused: dict[str, Any]) -> Any:
         return Captured(model)
     if "fused" not in fused:
         fused["fused"] = Fused(model)
-        fused["compiled"] = fused["fused"].compiled()
+        fused["joined"], fused["compiled"] = fused["fused"].joined(), fused["fused"].compiled()
     return Captured(model, body=fused[way])
 
 
@@ -263,7 +263,7 @@ def main() -> None:
     for rows, count, length in cases:
         floor = roofline.seconds(rows, count, length)
         found: dict[str, Any] = {"rows": rows, "M": count, "L": length, "roofline": round(1e3 * floor, 3)}
-        models = {way: model_of(way, model, fused) for way in chosen.ways if way != "compiled" or device.type == "cuda"}
+        models = {way: model_of(way, model, fused) for way in chosen.ways if way not in ("joined", "compiled") or device.type == "cuda"}
         took: dict[str, list[float]] = {way: [] for way in models}
         for turn in range(1 if chosen.quick or chosen.tiny else 3):
             for way in models if turn % 2 else reversed(models):
@@ -276,7 +276,7 @@ def main() -> None:
                 continue
             seconds = statistics.median(took[way])
             found |= {way: round(1e3 * seconds, 3), f"{way} / roofline": round(seconds / floor, 3)}
-            if way in fused:
+            if way in fused and way != "joined":  # whose layers are those of `fused`
                 found[f"{way} layers"] = round(1e3 * layers_alone(fused[way], rows, count, length), 3)
         if device.type == "cuda":
             found["peak GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)

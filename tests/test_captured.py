@@ -73,7 +73,7 @@ def test_what_follows_the_network_can_be_traced(monkeypatch, decoder, reuse):
     traced = []
     monkeypatch.setattr("torch._inductor.compile", lambda graph, examples: traced.append(graph) or graph)
     parts = {"decoder": remask.parse_decoder(decoder), "window": remask.Blocks(6), "reuse": remask.parse_reuse(reuse), "shapers": (remask.Temperature(0.8),)}
-    same(*both(network("llada"), canvas(), body=lambda model: Fused(model).compiled(), seed=5, **parts))
+    same(*both(network("llada"), canvas(), body=lambda model: Fused(model).joined(), seed=5, **parts))
     reads_logits = decoder.startswith(("klass", "p2")) or "every" in reuse
     assert len(traced) == (not reads_logits)
 

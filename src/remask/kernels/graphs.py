@@ -54,7 +54,7 @@ def together(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
     for new, old in pairs:
         kinds.setdefault(new.dtype, []).append((new, old))
     for some in kinds.values():
-        torch._foreach_copy_([new for new, _ in some], [old for _, old in some])
+        torch._foreach_copy_([new for new, _ in some], [old for _, old in some])  # pyright: ignore[reportPrivateImportUsage]
 
 
 def copied(place: Tree, value: Tree) -> None:

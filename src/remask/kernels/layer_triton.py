@@ -92,7 +92,7 @@ def _norm(x, parts, bias, weight, settled, out, rows, inner: tl.constexpr, eps, 
     value = tl.load(x + row * inner + lane, mask=there, other=0.0)
     wide = value.to(tl.float32)
     if PARTS:
-        for part in tl.static_range(PARTS):
+        for part in tl.static_range(PARTS):  # pyright: ignore[reportGeneralTypeIssues]
             wide += tl.load(parts + (part * rows + row) * inner + lane, mask=there, other=0.0)
         if BIAS:
             wide += tl.load(bias + lane, mask=there, other=0.0).to(tl.float32)

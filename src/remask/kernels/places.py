@@ -79,4 +79,4 @@ def spread_kernel(found: Tail, logits: Tensor, asked: Tensor, *, everywhere: boo
     """The same by Triton in one launch."""
     from remask.kernels.places_triton import launch_spread
 
-    return Spread(**launch_spread(found, logits, asked, everywhere))
+    return Spread(*launch_spread(found, logits, asked, everywhere))

@@ -64,8 +64,8 @@ def _spread(
     tl.store(bad + row, tl.max((sum_ != sum_).to(tl.int32), 0) != 0)
 
 
-def launch_spread(found: Tail, logits: Tensor, asked: Tensor, everywhere: bool) -> dict[str, Tensor | None]:
-    """The fields of a Spread; see remask.kernels.places."""
+def launch_spread(found: Tail, logits: Tensor, asked: Tensor, everywhere: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """The fields of a Spread in order; see remask.kernels.places."""
     rows, length = asked.shape
     draws, moves = found.drawn is not None, found.moved is not None
     numbers = torch.empty(5, rows, length, device=asked.device)
@@ -77,7 +77,5 @@ def launch_spread(found: Tail, logits: Tensor, asked: Tensor, everywhere: bool) 
         token, candidates, numbers, bad, length, len(found.token) // rows, DRAWN=draws, MOVED=moves, EVERYWHERE=everywhere,
         WIDTH=triton.next_power_of_2(length), num_warps=4,
     )  # fmt: skip
-    return {
-        "token": token, "candidates": candidates, "confidence": numbers[0], "second": numbers[1], "entropy": numbers[2],
-        "sampled": numbers[3] if draws else numbers[0], "moved": numbers[4] if moves else None, "bad": bad,
-    }  # fmt: skip
+    sampled = numbers[3] if draws else numbers[0]
+    return token, candidates, numbers[0], numbers[1], sampled, numbers[2], numbers[4] if moves else None, bad

@@ -96,16 +96,21 @@ class Fused:
         self.compiles = False
         self.tables: dict[int, tuple[Tensor, Tensor]] = {}
 
+    def joined(self) -> Fused:
+        """The same weights; what follows the network (decoder, canvas, reuse rule, flags) is compiled into a few launches, once for a shape and plan, in seconds."""
+        other = copy(self)
+        other.compiles = True
+        return other
+
     def compiled(self) -> Fused:
-        """The same weights; passes of more than EAGER positions go through `torch.compile`, one graph for all layers and each bucket, and so does what follows the network.
+        """As `joined`, and passes of more than EAGER positions go through `torch.compile`, one graph for all layers and each bucket.
 
         Each bucket takes seconds to compile, and the process's limit of compiled forms a function is raised to hold them all.
         """
         from torch import _dynamo as dynamo
 
         dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, 64)
-        other = copy(self)
-        other.compiles = True
+        other = self.joined()
         other.many = torch.compile(plain_layer, dynamic=False)
         return other
 
