@@ -5,7 +5,7 @@
     python benchmarks/decode.py --tiny --device cpu      # the same code in seconds, for its errors, not its figures
 
 reuse: prompt 256, 128 and 512 new tokens, blocks of 32, one row, one token a forward: milliseconds a forward.  locks: `surelock` over `fresh`, window whole, 3/4 of
-the canvas new, one token a forward (beyond 128 positions so many that 96 forwards write all), in turn.  batch: `dual`, 3 tokens a forward, rows against tokens a
+the canvas new, one token a forward (beyond 128 positions so many that 96 forwards write all, 48 from 8,192 positions in all on), in turn.  batch: `dual`, 3 tokens a forward, rows against tokens a
 second.  workload: 1,319 prompts of 900 tokens, 256 new, 3 tokens a forward, `dual`; a tenth is run, and the minutes of all are that times ten. The first run of a
 setting, which records, is left out.
 """
@@ -30,10 +30,10 @@ TABLES = ("reuse", "locks", "batch", "workload")
 class Bench:
     """A network and the sizes of a run."""
 
-    def __init__(self, model: Any, roofline: Roofline, *, tiny: bool, rounds: int, way: str) -> None:
-        self.plain, self.roofline, self.tiny, self.rounds, self.way = model, roofline, tiny, rounds, way
+    def __init__(self, model: Any, roofline: Roofline, *, tiny: bool, rounds: int, way: str, batches: tuple[int, ...] = (4, 12, 22)) -> None:
+        self.plain, self.roofline, self.tiny, self.rounds, self.way, self.batches = model, roofline, tiny, rounds, way, batches
         body = None if way in ("loop", "captured") else Fused(model)
-        self.body = body.compiled() if way == "compiled" and body is not None else body
+        self.body = body if body is None or way == "fused" else getattr(body, way)()
 
     def model(self) -> Any:
         """A fresh one a setting: its stores and graphs go with it."""
@@ -77,7 +77,7 @@ class Bench:
     def locks(self) -> None:
         for length in (24, 48) if self.tiny else (64, 512, 1024):
             for rows in (1, 2) if self.tiny else (1, 8):
-                prompt, count = length // 4, max(1, length // 128)
+                prompt, count = length // 4, max(1, length // 128) * (2 if rows * length >= 8192 else 1)
                 sides = {"fresh": remask.Fresh(), "surelock": ScriptedLocks(long=length > 64)}
                 models = {name: self.model() for name in sides}
                 took: dict[str, list[float]] = {name: [] for name in sides}
@@ -111,7 +111,7 @@ class Bench:
 
     def workload(self) -> None:
         prompts, prompt, new, block = (4, 24, 16, 8) if self.tiny else (132, 900, 256, 32)
-        for rows in (2,) if self.tiny else (4, 12, 22):
+        for rows in (2,) if self.tiny else self.batches:
             model = self.model()
             parts: dict[str, Any] = {"decoder": PerStep(3), "window": remask.Blocks(block), "reuse": remask.Dual()}
             self.run(model, rows, prompt, new, **parts)
@@ -125,8 +125,9 @@ def main() -> None:
     arguments.add_argument("--device", default="cuda")
     arguments.add_argument("--shape", default="llada-8b")
     arguments.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
-    arguments.add_argument("--way", choices=("loop", "captured", "fused", "compiled"), default="compiled")
+    arguments.add_argument("--way", choices=("loop", "captured", "fused", "joined", "compiled"), default="joined")
     arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--batches", nargs="+", type=int, default=[4, 12, 22], help="rows of the workload")
     arguments.add_argument("--quick", action="store_true", help="one round")
     arguments.add_argument("--tiny", action="store_true")
     chosen = arguments.parse_args()
@@ -136,8 +137,8 @@ def main() -> None:
     bandwidth, peak = ceilings(device, dtype, size=256 if chosen.tiny else 8192, gigabytes=0.02 if chosen.tiny else 4.0)
     print(f"{environment(device, dtype)}; copy {bandwidth / 1e12:.2f} TB/s, product {peak / 1e12:.1f} TFLOP/s; {shape}, random weights, scripted decoder and locks", flush=True)
     model = network(shape, chosen.device, dtype)
-    way = "fused" if chosen.way == "compiled" and device.type != "cuda" else chosen.way
-    bench = Bench(model, Roofline.of(model, bandwidth, peak), tiny=chosen.tiny, rounds=1 if chosen.quick or chosen.tiny else chosen.rounds, way=way)
+    way = "fused" if chosen.way in ("joined", "compiled") and device.type != "cuda" else chosen.way
+    bench = Bench(model, Roofline.of(model, bandwidth, peak), tiny=chosen.tiny, rounds=1 if chosen.quick or chosen.tiny else chosen.rounds, way=way, batches=tuple(chosen.batches))
     for table in chosen.only:
         getattr(bench, table)()
 

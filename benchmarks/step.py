@@ -2,12 +2,15 @@
 
     python benchmarks/step.py                            # on a GPU: the table, and where the time goes
     python benchmarks/step.py --products                 # every matrix product of a layer: ours and the library's, in bytes a second
+    python benchmarks/step.py --tiles                    # the products and attention of few rows, by how they are cut into programs
+    python benchmarks/step.py --profile                  # kernels of a recorded step by the time they take, and the gaps between them
     python benchmarks/step.py --tiny --device cpu        # the same code in seconds, for its errors, not its figures
 
 A step is a whole one: window, reuse, layers, head, tail, decoder, edit, flags to the host. The decoder writes nothing, so that all steps are equal. M below L: `dual`
 with a block of M; M = L: `fresh`. Ways: `loop` is the ordinary loop; `captured` records its network's own layers; `fused` joins matrices and uses kernels around
-the products; `compiled` is that with torch.compile beyond 256 positions. `layers` is the network without head, tail, decoder and host, recorded alone. Medians of steps, and of
-three rounds in which the ways take turns, in ms.
+the products; `joined` compiles what follows the network into few launches; `compiled` is that with torch.compile of layers beyond 256 positions. `layers` is the network without head, tail, decoder and host, recorded alone. Medians of steps, and of
+three rounds in which the ways take turns, in ms. `--profile` takes cases as well; rows,M,L with M = L and 8 rows or more is a pass of `dual` that opens a block of 32.
+Under the profiler gaps are wider than without it.
 """
 
 from __future__ import annotations
@@ -15,21 +18,43 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections import Counter
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from scripted import PerStep, Roofline, canvas_of, ceilings, environment, fastest, marks, network
+from scripted import SHAPES, PerStep, Roofline, canvas_of, ceilings, environment, fastest, marks, network
+from torch import Tensor
 
 import remask
 from remask.captured import Captured
+from remask.kernels.attention import attend
 from remask.kernels.graphs import Recorder
-from remask.kernels.layer import linear_kernel, linear_twin
+from remask.kernels.layer import linear_kernel, linear_many, linear_twin
 from remask.models.fused import Fused
 
 CASES = ((1, 32, 512), (1, 128, 512), (1, 256, 512), (1, 512, 512), (1, 1024, 1024), (8, 32, 512), (32, 32, 512))
 TINY = ((1, 8, 24), (1, 24, 24), (2, 8, 24))
-WAYS = ("loop", "captured", "fused", "compiled")
+PROFILED = ((1, 32, 512), (1, 512, 512), (22, 1152, 1152))
+WAYS = ("loop", "captured", "fused", "joined", "compiled")
+
+
+@dataclass(frozen=True)
+class Opening(remask.Fresh):
+    """Every position and a store, as `dual` when a block opens, but at every step."""
+
+    stores: ClassVar[bool] = True
+
+
+def parts_of(model: Any, rows: int, chosen: int, length: int) -> tuple[Any, dict[str, Any]]:
+    """The canvas of a case and what decodes it, for ever."""
+    parts: dict[str, Any] = {"decoder": PerStep(0)}
+    if chosen < length:
+        return canvas_of(model, rows, length - chosen, chosen), parts | {"window": remask.Blocks(chosen), "reuse": remask.Dual()}
+    if rows < 8:
+        return canvas_of(model, rows, length // 2, length - length // 2), parts
+    return canvas_of(model, rows, length - 32, 32), parts | {"reuse": Opening()}
 
 
 def model_of(way: str, model: Any, fused: dict[str, Any]) -> Any:
@@ -40,16 +65,13 @@ def model_of(way: str, model: Any, fused: dict[str, Any]) -> Any:
         return Captured(model)
     if "fused" not in fused:
         fused["fused"] = Fused(model)
-        fused["compiled"] = fused["fused"].compiled()
+        fused["joined"], fused["compiled"] = fused["fused"].joined(), fused["fused"].compiled()
     return Captured(model, body=fused[way])
 
 
 def measure(model: Any, rows: int, chosen: int, length: int, steps: int) -> float:
     """Median seconds of a step, the first ones (which are not recorded, or being recorded) left out."""
-    parts: dict[str, Any] = {"decoder": PerStep(0)}
-    if chosen < length:
-        parts |= {"window": remask.Blocks(chosen), "reuse": remask.Dual()}
-    canvas = canvas_of(model, rows, length - chosen, chosen) if chosen < length else canvas_of(model, rows, length // 2, length - length // 2)
+    canvas, parts = parts_of(model, rows, chosen, length)
     times, _ = marks(model, canvas, steps + 5, **parts)
     return statistics.median(later - earlier for earlier, later in pairwise(times[5:]))
 
@@ -66,21 +88,137 @@ def layers_alone(body: Fused, rows: int, chosen: int, length: int) -> float:
         return fastest(lambda: recorder(("alone", 1), lambda: body.chosen(canvas, place, store, padded=False)), canvas.tokens.device)
 
 
+KINDS = {
+    "products": ("gemm", "nvjet", "cutlass", "_linear", "splitk"),
+    "attention": ("flash", "fmha", "sdpa", "_attend", "_merge"),
+    "around products": ("_norm", "_gate", "_turn"),
+    "tail": ("_blocks", "_rows", "_draws", "_spread"),
+}
+
+
+def profile(model: Any, rows: int, chosen: int, length: int, steps: int = 4) -> None:
+    """Microseconds a step: by kind, the kernels that take most, the gaps that last longest."""
+    canvas, parts = parts_of(model, rows, chosen, length)
+    stream = remask.denoise(model, canvas, **parts)
+    for _ in range(6):
+        next(stream)
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+        for _ in range(steps):
+            next(stream)
+        torch.cuda.synchronize()
+    stream.close()
+    events = sorted((each.time_range.start, each.time_range.end, each.name) for each in seen.events() or () if each.device_type == torch.autograd.DeviceType.CUDA)
+    kinds, names = Counter(), Counter()
+    gaps: list[tuple[float, str, str]] = []
+    last = events[0][0]
+    before = "start"
+    for start, end, name in events:
+        kind = next((kind for kind, marks in KINDS.items() if any(mark in name.lower() for mark in marks)), "all else")
+        kinds[kind, "us"] += (end - start) / steps
+        kinds[kind, "launches"] += 1 / steps
+        names[name, "us"] += (end - start) / steps
+        names[name, "launches"] += 1 / steps
+        if start > last:
+            gaps.append((start - last, before, name))
+        last, before = max(last, end), name
+    span, idle = (last - events[0][0]) / steps, sum(gap for gap, _, _ in gaps) / steps
+    short = sum(gap for gap, _, _ in gaps if gap <= 20) / steps
+    print(f"\nrows {rows}, M {chosen}, L {length}: {span:.0f} us a step, idle {idle:.0f} us in {len(gaps) / steps:.0f} gaps ({short:.0f} us in those of at most 20)")
+    for kind in (*KINDS, "all else"):
+        print(f"  {kinds[kind, 'us']:9.1f} us {kinds[kind, 'launches']:6.0f} launches  {kind}")
+    for (name, _), took in [each for each in names.most_common() if each[0][1] == "us"][:22]:
+        print(f"    {took:9.1f} us {names[name, 'launches']:6.0f}  {name[:110]}")
+    for gap, one, other in sorted(gaps, reverse=True)[:6]:
+        print(f"    gap of {gap:7.1f} us between {one[:45]} and {other[:45]}")
+
+
+TILES = {
+    "mix": {32: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 1), (32, 64, 4, 6, 1), (64, 64, 4, 5, 1), (32, 256, 4, 3, 1), (16, 128, 4, 5, 1), (32, 128, 8, 4, 1)),
+            128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 1), (64, 64, 4, 4, 1), (64, 64, 8, 4, 1), (64, 128, 8, 3, 1), (128, 64, 8, 4, 1)),
+            256: ((64, 64, 8, 4, 1), (128, 64, 8, 3, 1))},
+    "out": {32: ((32, 128, 4, 5, 1), (16, 128, 4, 5, 1), (32, 128, 4, 5, 2), (32, 128, 4, 4, 2), (32, 128, 4, 4, 4), (32, 128, 4, 4, 3), (64, 128, 4, 4, 4)),
+            128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 2), (64, 64, 4, 4, 4), (64, 128, 8, 3, 4), (128, 64, 8, 4, 8)),
+            256: ((64, 64, 8, 4, 2), (128, 64, 8, 3, 4))},
+    "gate_up": {32: ((32, 64, 4, 5, 1), (32, 64, 4, 6, 1), (32, 128, 4, 3, 1), (16, 128, 4, 5, 1), (32, 64, 8, 5, 1)),
+                128: ((32, 64, 4, 5, 1), (32, 64, 4, 4, 1), (32, 64, 8, 4, 1), (64, 64, 8, 3, 1), (64, 64, 8, 4, 1)),
+                256: ((32, 64, 8, 4, 1), (64, 64, 8, 3, 1))},
+    "down": {32: ((32, 128, 4, 5, 1), (16, 128, 4, 5, 1), (32, 128, 4, 5, 2), (32, 128, 4, 4, 3), (32, 128, 4, 4, 4), (32, 128, 4, 4, 6), (64, 128, 4, 4, 6)),
+             128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 3), (64, 64, 4, 4, 6), (64, 128, 8, 3, 4), (128, 64, 8, 4, 8)),
+             256: ((64, 64, 8, 4, 2), (128, 64, 8, 3, 4))},
+}  # fmt: skip
+"""Matrix -> rows -> columns and depth of a tile, warps, stages and parts of the inner dimension."""
+CUTS = ((64, 1, 4, 3), (128, 1, 4, 2), (128, 1, 8, 2), (64, 2, 4, 3), (64, 4, 4, 2), (128, 2, 4, 2), (32, 8, 4, 3))
+"""Keys at a time, parts, warps and stages of the attention."""
+
+
+def tiles(model: Any, dtype: torch.dtype, share: int, shares: int) -> None:
+    """Microseconds of a product with the norm that its parts are added in (out, down), or alone (mix, gate_up), and of attention, by tile; every `shares`-th."""
+    from remask.kernels.attention_triton import launch_attend
+    from remask.kernels.layer_triton import launch_linear, launch_norm, launch_parts, launch_settle
+
+    layer, device = Fused(model).layers[0], model.device
+    jobs: list[tuple[dict[str, Any], Any, int, float]] = []
+    for name, weight in (("mix", layer.mix), ("out", layer.out), ("gate_up", layer.gate_up), ("down", layer.down)):
+        copies = [weight.clone() for _ in range(2 if name == "gate_up" else 4)]
+        gated = name == "gate_up"
+        for rows in (32, 64, 128, 256):
+            x = torch.randn(rows, weight.shape[1], device=device, dtype=dtype)
+            residual = torch.randn(rows, weight.shape[0], device=device, dtype=dtype) if name in ("out", "down") else None
+            size = 1e-9 * weight.numel() * weight.element_size()
+
+            def library(weight: Tensor, x: Any = x, residual: Any = residual, gated: Any = gated) -> Any:
+                made = linear_many(x, weight, residual=residual, gated=gated)
+                return made if residual is None else launch_norm(made, layer.norm, 1e-5)
+
+            jobs.append(({"matrix": name, "rows": rows, "way": "library"}, [lambda each=each, once=library: once(each) for each in copies], 16, size))
+            for columns, depth, warps, stages, parts in TILES[name][128 if rows == 64 else rows]:
+                tile = {"ROWS": rows, "COLUMNS": columns, "INNER": depth, "num_warps": warps, "num_stages": stages}
+
+                def once(weight: Tensor, x: Any = x, residual: Any = residual, gated: Any = gated, tile: Any = tile, parts: Any = parts) -> Any:
+                    if residual is None:
+                        return launch_linear(x, weight, None, None, gated, tile)
+                    if parts == 1:
+                        return launch_norm(launch_linear(x, weight, None, residual, False, tile), layer.norm, 1e-5)
+                    return launch_settle(residual, launch_parts(x, weight, parts, tile), None, layer.norm, 1e-5)
+
+                said = {"matrix": name, "rows": rows, "columns": columns, "depth": depth, "warps": warps, "stages": stages, "parts": parts}
+                jobs.append((said, [lambda each=each, once=once: once(each) for each in copies], 16, size))
+    heads = [torch.randn(16, 1, 32, 512, 128, device=device, dtype=dtype) for _ in range(2)]
+    for chosen in (32, 128):
+        query = torch.randn(1, chosen, 32, 128, device=device, dtype=dtype).transpose(1, 2)
+        for keys, parts, warps, stages in CUTS:
+            cut = {"KEYS": keys, "PARTS": parts, "num_warps": warps, "num_stages": stages}
+            said = {"attention": "512 keys", "rows": chosen, "keys": keys, "parts": parts, "warps": warps, "stages": stages}
+            ours = [lambda k=k, v=v, query=query, cut=cut: launch_attend(query, k, v, None, cut) for k, v in zip(*heads, strict=True)]
+            jobs.append((said, ours, 16, 4e-9 * 32 * 512 * 128))
+        library = [lambda k=k, v=v, query=query: attend(query, k, v, None) for k, v in zip(*heads, strict=True)]
+        jobs.append(({"attention": "512 keys", "rows": chosen, "way": "library"}, library, 16, 4e-9 * 32 * 512 * 128))
+    for said, calls, count, gigabytes in jobs[share::shares]:
+        recorder = Recorder(device)
+        try:
+            took = fastest(lambda recorder=recorder, calls=calls, count=count: recorder(("tiles", 0), lambda: tuple(call() for call in calls * (count // len(calls)))), device)
+        except Exception as error:  # a tile that does not fit, say: the others are still worth having
+            print(json.dumps(said | {"failed": str(error).splitlines()[0][:80]}), flush=True)
+            continue
+        print(json.dumps(said | {"us": round(1e6 * took / count, 2), "GB/s": round(gigabytes * count / took)}), flush=True)
+
+
 def products(model: Any, dtype: torch.dtype, counts: tuple[int, ...]) -> None:
     """Each matrix of a layer at each number of rows, several copies in turn so that no cache holds them: bytes of weights a second, ours over the library's."""
     layer = Fused(model).layers[0]
     kernels = model.device.type == "cuda"
     for name, weight, more in (
-        ("mix", layer.mix, {"norm": layer.norm, "eps": 1e-5}),
+        ("mix", layer.mix, {}),
         ("out", layer.out, {}),
-        ("gate_up", layer.gate_up, {"norm": layer.norm2, "eps": 1e-5, "gated": True}),
+        ("gate_up", layer.gate_up, {"gated": True}),
         ("down", layer.down, {}),
     ):
         copies = [weight.clone() for _ in range(4)]
         for rows in counts:
             x = torch.randn(rows, weight.shape[1], device=model.device, dtype=dtype)
             found: dict[str, Any] = {"matrix": name, "rows": rows, "megabytes": round(weight.numel() * weight.element_size() / 1e6, 1)}
-            for way, function in (("library", linear_twin), *((("kernel", linear_kernel),) if kernels else ())):
+            for way, function in (("library", linear_many if kernels else linear_twin), *((("kernel", linear_kernel),) if kernels else ())):
                 recorder = Recorder(model.device)
 
                 def work(function: Any = function, recorder: Any = recorder, copies: Any = copies, x: Any = x, more: Any = more) -> Any:
@@ -101,21 +239,31 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="10 steps, one round")
     arguments.add_argument("--tiny", action="store_true")
     arguments.add_argument("--products", action="store_true")
+    arguments.add_argument("--tiles", nargs="?", const="0/1", help="i/n: every n-th from the i-th, to compile in several processes")
+    arguments.add_argument("--profile", action="store_true")
     chosen = arguments.parse_args()
     device = torch.device(chosen.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shape = "tiny-llada" if chosen.tiny else chosen.shape
     cases = [tuple(map(int, case.split(","))) for case in chosen.cases or ()] or (TINY if chosen.tiny else CASES)
+    if chosen.tiles:
+        SHAPES[shape] = SHAPES[shape] | {"n_layers": 1}
+        share, shares = map(int, chosen.tiles.split("/"))
+        return tiles(network(shape, chosen.device, dtype), dtype, share, shares)
     bandwidth, peak = ceilings(device, dtype, size=256 if chosen.tiny else 8192, gigabytes=0.02 if chosen.tiny else 4.0)
     print(f"{environment(device, dtype)}; copy {bandwidth / 1e12:.2f} TB/s, product {peak / 1e12:.1f} TFLOP/s; {shape}, random weights, scripted decoder", flush=True)
     model = network(shape, chosen.device, dtype)
     roofline, fused = Roofline.of(model, bandwidth, peak), {}
     if chosen.products:
         return products(model, dtype, (1, 4) if chosen.tiny else (1, 16, 32, 64, 128))
+    if chosen.profile:
+        for case in cases if chosen.cases else PROFILED:
+            profile(model_of(chosen.ways[-1] if len(chosen.ways) == 1 else "fused", model, fused), *case)
+        return None
     for rows, count, length in cases:
         floor = roofline.seconds(rows, count, length)
         found: dict[str, Any] = {"rows": rows, "M": count, "L": length, "roofline": round(1e3 * floor, 3)}
-        models = {way: model_of(way, model, fused) for way in chosen.ways if way != "compiled" or device.type == "cuda"}
+        models = {way: model_of(way, model, fused) for way in chosen.ways if way not in ("joined", "compiled") or device.type == "cuda"}
         took: dict[str, list[float]] = {way: [] for way in models}
         for turn in range(1 if chosen.quick or chosen.tiny else 3):
             for way in models if turn % 2 else reversed(models):
@@ -128,7 +276,7 @@ def main() -> None:
                 continue
             seconds = statistics.median(took[way])
             found |= {way: round(1e3 * seconds, 3), f"{way} / roofline": round(seconds / floor, 3)}
-            if way in fused:
+            if way in fused and way != "joined":  # whose layers are those of `fused`
                 found[f"{way} layers"] = round(1e3 * layers_alone(fused[way], rows, count, length), 3)
         if device.type == "cuda":
             found["peak GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import remask
-from remask.captured import Captured, compact, put, rung
+from remask.captured import Captured, put, rung
 from remask.compute import left_of
 from remask.kernels.graphs import copied, mapped
+from remask.kernels.places import compact
 from remask.models.fused import Fused
 from tests.chains import chain_b
 from tests.laws.test_laws import DECODER_SPECS, PROMPTS, STORING
@@ -63,6 +64,31 @@ def test_padded_and_full_batches_compute_the_same(family, reuse, body):
     for prompts in ([[3, 1, 4], [1, 5, 9, 2, 6], [5]], [[3, 1, 4], [1, 5, 9]]):
         parts = {"decoder": remask.LowConfidence(steps=8), "window": remask.parse_window("blocks:6"), "reuse": remask.parse_reuse(reuse)}
         same(*both(network(family), canvas(prompts), body=body, **parts))
+
+
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1", "surelock:every=2,eps=0.1"])
+@pytest.mark.parametrize("decoder", ["low_confidence", "threshold:0.2", "entropy_bound", "klass", "p2:steps=9", "starr"])
+def test_what_follows_the_network_can_be_traced(monkeypatch, decoder, reuse):
+    """Traced, not compiled: the compiler takes half a minute here."""
+    traced = []
+    monkeypatch.setattr("torch._inductor.compile", lambda graph, examples: traced.append(graph) or graph)
+    parts = {"decoder": remask.parse_decoder(decoder), "window": remask.Blocks(6), "reuse": remask.parse_reuse(reuse), "shapers": (remask.Temperature(0.8),)}
+    same(*both(network("llada"), canvas(), body=lambda model: Fused(model).joined(), seed=5, **parts))
+    reads_logits = decoder.startswith(("klass", "p2")) or "every" in reuse
+    assert len(traced) == (not reads_logits)
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_products_left_in_parts_compute_the_same(monkeypatch, family):
+    asked = []
+
+    def parts(x, weight):
+        asked.append(weight.shape)
+        return 3
+
+    monkeypatch.setattr("remask.kernels.layer.parts_for", parts)
+    same(*both(network(family), canvas(), body=Fused, decoder=remask.Threshold(0.2), window=remask.Blocks(6), reuse=remask.Dual()))
+    assert asked
 
 
 def test_joined_weights_are_held_once_and_the_model_still_works():

@@ -7,7 +7,7 @@ without graphs, which is how it is tested.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,14 +16,17 @@ from torch import Tensor
 
 from remask.canvas import Canvas
 from remask.compute import left_of
-from remask.denoise import Plan, Sight, State, Step, look, step
+from remask.denoise import Plan, Sight, State, Step, conclude, look, step
 from remask.errors import RemaskError
-from remask.kernels.graphs import Late, Recorder, copied, form, mapped
-from remask.kernels.tail import Tail, tail
+from remask.kernels.graphs import Late, Recorder, cloned, copied, form, mapped
+from remask.kernels.joined import Joined
+from remask.kernels.places import Spread, compact, spread
+from remask.kernels.tail import tail
 from remask.models.bodies import Body, Plain
 from remask.models.store import Chosen
-from remask.prediction import Prediction, Summary
+from remask.prediction import NoLogitsError, Prediction, Summary
 from remask.randomness import PROPOSAL
+from remask.reuse.base import Scene
 
 LADDER = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 """Sizes of buckets; above them multiples of 512."""
@@ -39,11 +42,34 @@ class Bucket:
 
 
 @dataclass(frozen=True, eq=False)
+class Ahead:
+    """What the end of a pass settles about the next one; (B, L) bool but for running, (B, 1). given: None where it is the canvas's own. See Sight.
+
+    computed: the active positions, and those whose states predict them.  asked: the positions at which some part reads a score.
+    """
+
+    running: Tensor
+    eligible: Tensor
+    active: Tensor
+    span: Tensor
+    given: Tensor | None
+    computed: Tensor
+    asked: Tensor
+
+    def sight(self, state: State) -> Sight:
+        """Of the state it was made for."""
+        canvas = state.canvas
+        shown = canvas if self.given is None else replace(canvas, given=self.given)
+        return Sight(Scene(canvas, self.span, state.touched, state.step), self.running, self.eligible, self.active, shown)
+
+
+@dataclass(frozen=True, eq=False)
 class Fixed:
     """What is kept between passes, in place of remask.compute.Kept.
 
     hidden: (B, L, D), the states that predict each position, None before the first pass.  logits: (B, L, V) in the network's precision, where a
     reuse rule compares posteriors.  store: keys and values.  bad: (B,) bool, a NaN came out of the head.  overflow: (B,) bool, the bucket was too small.
+    ahead: what is known of the next pass.
     """
 
     hidden: Tensor | None = None
@@ -51,6 +77,7 @@ class Fixed:
     store: Any = None
     bad: Tensor | None = None
     overflow: Tensor | None = None
+    ahead: Ahead | None = None
 
 
 class Captured:
@@ -117,6 +144,7 @@ class Session:
         self.eos_ids, self.evaluations = owner.eos_ids, owner.evaluations
         self.places: State | None = None
         self.bucket, self.turn = Bucket(None, 0, first=True), 0
+        self.joined: Joined | None = Joined(self.concluded)
 
     def run(self, state: State) -> Iterator[Step]:
         """See Captured.passes."""
@@ -173,35 +201,57 @@ class Session:
         self.bucket = Bucket(None, length if self.plan.reuse.compares else rung(int(asked.sum(1).amax()), length), first=True)
         store = None if self.places is None else self.places.kept.store
         after, seen = step(self, replace(state, kept=Fixed(store=store)), self.plan)  # pyright: ignore[reportArgumentType]
+        after, signals = ahead(after, self.plan, self.body.shift)
         if self.places is None or form(self.places) != form(after):
             self.owner.recorder.forget(self.key)
             self.places = replace(mapped(torch.clone, replace(after, kept=None)), kept=after.kept)
         else:
             copied(self.places, after)
-        return self.handed((seen, signals_of(after, self.plan, self.body.shift)))
+        return self.handed((seen, signals))
 
     def again(self) -> tuple[Step, Tensor]:
         """A pass from `places` to `places`."""
-        assert self.places is not None
-        after, seen = step(self, self.places, self.plan)  # pyright: ignore[reportArgumentType]
-        signals = signals_of(after, self.plan, self.body.shift)
-        seen = replace(seen, prediction=mapped_belief(seen.prediction))
+        state = self.places
+        assert state is not None
+        sight = state.kept.ahead.sight(state)
+        kept, computed, prediction = self.believe(state, sight)
+        after, seen, signals = self.rest(state, kept, prediction)
+        seen = replace(seen, prediction=mapped_belief(prediction), active=computed.clone())  # its own: what `places` holds is overwritten
         copied(self.places, after)
         return seen, signals
+
+    def rest(self, state: State, kept: Fixed, prediction: Prediction) -> tuple[State, Step, Tensor]:
+        """All that follows the belief, joined by the compiler if the body's layers are and no part reads logits."""
+        if not self.body.compiles or self.joined is None:
+            return self.concluded(state, kept, prediction)
+        # of logits a rule asks only whether there were any
+        before = replace(state.kept, hidden=None, store=None, logits=None if state.kept.logits is None else state.kept.bad)
+        try:
+            after, seen, signals = self.joined(replace(state, kept=before), replace(kept, hidden=None, store=None, logits=None), mapped_belief(prediction))
+        except NoLogitsError:
+            self.joined = None
+            return self.concluded(state, kept, prediction)
+        return replace(after, kept=replace(kept, ahead=after.kept.ahead)), seen, signals
+
+    def concluded(self, state: State, kept: Fixed, prediction: Prediction) -> tuple[State, Step, Tensor]:
+        """Decoder, canvas, reuse rule, and what is known of the next pass."""
+        found = state.kept.ahead
+        after, seen = conclude(self, state, self.plan, found.sight(state), prediction, found.computed)  # pyright: ignore[reportArgumentType]
+        after, signals = ahead(replace(after, kept=kept), self.plan, self.body.shift)
+        return after, seen, signals
 
     def handed(self, made: tuple[Step, Tensor]) -> tuple[Step, Late]:
         """A copy for others to keep; the next pass overwrites the original."""
         seen, signals = made
-        return mapped(lambda tensor: tensor.clone(), replace(seen, prediction=mapped_belief(seen.prediction))), Late(signals)
+        late = Late(signals)  # first: the copies then run while the host reads
+        return cloned(replace(seen, prediction=mapped_belief(seen.prediction))), late
 
     def believe(self, state: State, sight: Sight) -> tuple[Fixed, Tensor, Prediction]:
         """See remask.denoise.believe; in the shapes of `bucket`."""
-        if sight.canvas.shadows is not None:
-            raise RemaskError(f"{self.plan.decoder} asks for shadows, which a captured run has none of; pass the model itself")
-        canvas, kept, plan, active, eligible = state.canvas, state.kept, self.plan, sight.active, sight.eligible
-        live = active.any(1, keepdim=True)
-        computed = self.computed(canvas, active)
-        overflow = torch.zeros_like(live[:, 0])
+        refuse_shadows(sight, self.plan)
+        canvas, kept, plan, active = state.canvas, state.kept, self.plan, sight.active
+        live, overflow = active.any(1, keepdim=True), None
+        computed = self.computed(canvas, active) if kept.ahead is None else kept.ahead.computed
         if self.bucket.chosen is None:
             hidden, store = self.body.whole(canvas, kept.store, stores=plan.reuse.stores, padded=self.padded)
             if kept.hidden is not None:
@@ -210,24 +260,21 @@ class Session:
             place, overflow = compact(computed, self.bucket.chosen)
             hidden, store = self.body.chosen(canvas, place, kept.store, padded=self.padded), kept.store
             hidden = put(kept.hidden, hidden, place, active, computed, self.body.shift)
-        prediction, logits, bad, more = self.read(state, hidden, eligible, active)
-        return Fixed(hidden, logits, store, bad, overflow | more), computed, prediction
+        asked = asked_of(plan, canvas, sight.eligible, active, first=self.bucket.first) if kept.ahead is None else kept.ahead.asked
+        prediction, logits, bad, more = self.read(state, hidden, asked)
+        return Fixed(hidden, logits, store, bad, more if overflow is None else overflow | more), computed, prediction
 
     def computed(self, canvas: Canvas, active: Tensor) -> Tensor:
-        """(B, L) bool: the active positions, and those whose states predict them."""
-        if not self.plan.reuse.stores:
-            return active
-        if self.bucket.first:
-            return canvas.real & active.any(1, keepdim=True)
-        return active if self.plan.reuse.lone else active | left_of(active, self.body.shift)
+        """(B, L) bool: the active positions, and those whose states predict them; in the first pass all that are real."""
+        return canvas.real & active.any(1, keepdim=True) if self.plan.reuse.stores else active
 
-    def read(self, state: State, hidden: Tensor, eligible: Tensor, active: Tensor) -> tuple[Prediction, Tensor | None, Tensor, Tensor]:
+    def read(self, state: State, hidden: Tensor, asked: Tensor) -> tuple[Prediction, Tensor | None, Tensor, Tensor]:
         """The belief at the positions that are asked about, the logits to compare with next time, and the rows with a NaN or without room."""
         plan, length = self.plan, hidden.shape[1]
-        asked = asked_of(plan, state.canvas, eligible, active, first=self.bucket.first)
-        place, more = compact(asked, self.bucket.asked) if self.bucket.asked < length else everywhere(asked)
+        all_ = self.bucket.asked >= length
+        place, more = everywhere(asked) if all_ else compact(asked, self.bucket.asked)
         mask_id = None if plan.decoder.mask_candidates else self.owner.mask_id
-        logits = self.body.head(Chosen(place).take(hidden))
+        logits = self.body.head(hidden if all_ else Chosen(place).take(hidden))
         flat = logits.flatten(0, 1)
         before = state.kept.logits
         at = None if before is None else (place + torch.arange(len(place), device=place.device)[:, None] * length).flatten()
@@ -235,32 +282,25 @@ class Session:
         own = not plan.shapers
         raw = tail(flat, mask_id=mask_id, uniform=uniform if own else None, before=None if before is None else before.flatten(0, 1), at=at)
         if own:
-            both = self.summary(raw, flat, place, asked, lambda: self.all_logits(hidden, mask_id))
+            found = spread(raw, flat, asked, everywhere=all_)
+            both = summary(found, lambda: self.all_logits(hidden, mask_id))
             prediction = Prediction(both, both)
         else:
             shaped = without(logits.float() if logits.dtype != torch.float64 else logits, mask_id)
             for shaper in plan.shapers:
                 shaped = shaper(shaped)
-            after = tail(shaped.flatten(0, 1), uniform=uniform)
-            chosen = after.token if after.drawn is None else after.drawn
+            shaped = shaped.flatten(0, 1)
+            after = tail(shaped, uniform=uniform)
+            found = spread(replace(raw, drawn=after.token if after.drawn is None else after.drawn), flat, asked, everywhere=all_)
             prediction = Prediction(
-                self.summary(replace(raw, drawn=chosen), flat, place, asked, lambda: self.all_logits(hidden, mask_id)),
-                self.summary(after, shaped.flatten(0, 1), place, asked, lambda: self.all_shaped(hidden, mask_id)),
+                summary(found, lambda: self.all_logits(hidden, mask_id)),
+                summary(spread(after, shaped, asked, everywhere=all_), lambda: self.all_shaped(hidden, mask_id)),
             )
-        bad = (spread(raw.total, place, asked).isnan() & state.canvas.real).any(1)
         if not plan.reuse.compares:
-            return prediction, None, bad, more
+            return prediction, None, found.bad, more
         if before is None:
-            return prediction, without(logits, mask_id), bad, more
-        return prediction, before.scatter_(1, place[..., None].expand_as(logits), logits), bad, more
-
-    def summary(self, found: Tail, flat: Tensor, place: Tensor, asked: Tensor, source: Any) -> Summary:
-        """The numbers at `place`, spread over the canvas."""
-        candidates = found.token if found.drawn is None else found.drawn
-        at, top = (flat.gather(1, ids[:, None])[:, 0].to(found.total.dtype) for ids in (candidates, found.token))
-        sampled = (at - top).exp() / found.weight
-        numbers = (found.token, candidates, found.best, found.second, sampled, found.entropy, found.moved)
-        return Summary(*(None if each is None else spread(each, place, asked) for each in numbers), source=source)  # pyright: ignore[reportArgumentType]
+            return prediction, without(logits, mask_id), found.bad, more
+        return prediction, before.scatter_(1, place[..., None].expand_as(logits), logits), found.bad, more
 
     def all_logits(self, hidden: Tensor, mask_id: int | None) -> Tensor:
         """(B, L, V) raw, for parts that read more than numbers."""
@@ -280,30 +320,46 @@ class Signals:
     """What the host reads after a pass. computed, asked: most positions of a row that the next pass computes and asks about."""
 
     done: int
-    bad: int
-    overflow: int
+    sound: int
+    fits: int
     whole: int
     computed: int
     asked: int
 
     def check(self, state: State) -> None:
         """Raise if the pass that sent them went wrong."""
-        if self.bad:
+        if not self.sound:
             raise RemaskError(f"NaN logits in a captured pass of {len(state.seeds)} rows; check the checkpoint, or load it with dtype=float32")
-        if self.overflow:
+        if not self.fits:
             raise RemaskError("a captured pass met more active positions than its bucket holds; report the parts in use, and pass the model itself meanwhile")
 
 
-def signals_of(state: State, plan: Plan, shift: int) -> Tensor:
-    """The six numbers of Signals, on the device."""
-    kept = state.kept
-    sight = look(state, plan)
-    eligible, active = sight.eligible, sight.active
-    real, live = state.canvas.real, active.any(1, keepdim=True)
-    computed = active | left_of(active, shift) if plan.reuse.stores and not plan.reuse.lone else active
-    whole = (computed | ~real | ~live).all() if plan.reuse.stores else torch.ones_like(state.done[0])
+def ahead(state: State, plan: Plan, shift: int) -> tuple[State, Tensor]:
+    """The state with what is known of the next pass, and the six numbers of Signals, on the device."""
+    kept, sight = state.kept, look(state, plan)
+    refuse_shadows(sight, plan)
+    eligible, active, real = sight.eligible, sight.active, state.canvas.real
+    computed, whole = active, None
+    if plan.reuse.stores:
+        computed = active | left_of(active, shift) if shift and not plan.reuse.lone else active
+        whole = (computed | ~(real & active.any(1, keepdim=True))).all(1)
     asked = asked_of(plan, state.canvas, eligible, active, first=False)
-    return torch.stack([state.done.all(), kept.bad.any(), kept.overflow.any(), whole, computed.sum(1).amax(), asked.sum(1).amax()])
+    given = None if sight.canvas.given is state.canvas.given else sight.canvas.given
+    found = Ahead(sight.running, eligible, active, sight.scene.span, given, computed, asked)
+    flags = torch.stack([state.done, ~kept.bad, ~kept.overflow, torch.ones_like(state.done) if whole is None else whole]).all(1)
+    counts = torch.stack([computed, asked]).sum(2).amax(1)
+    return replace(state, kept=replace(kept, ahead=found)), torch.cat([flags, counts])
+
+
+def refuse_shadows(sight: Sight, plan: Plan) -> None:
+    """Raise if a decoder asked for shadows."""
+    if sight.canvas.shadows is not None:
+        raise RemaskError(f"{plan.decoder} asks for shadows, which a captured run has none of; pass the model itself")
+
+
+def summary(found: Spread, source: Callable[[], Tensor]) -> Summary:
+    """As a belief; source: gives the logits."""
+    return Summary(found.token, found.candidates, found.confidence, found.second, found.sampled, found.entropy, found.moved, source)
 
 
 def asked_of(plan: Plan, canvas: Canvas, eligible: Tensor, active: Tensor, *, first: bool) -> Tensor:
@@ -316,20 +372,6 @@ def asked_of(plan: Plan, canvas: Canvas, eligible: Tensor, active: Tensor, *, fi
 def rung(count: int, length: int) -> int:
     """The smallest bucket that holds `count` positions of a canvas of `length`."""
     return min(length, next((size for size in LADDER if size >= count), -(-count // 512) * 512))
-
-
-def compact(active: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(B, L) bool -> the places of the first `size` active positions, ascending, (B, size), and (B,) bool: there were more.
-
-    A row with fewer repeats its last one, a row with none its first position. No sort, and nothing that waits for the device.
-    """
-    rank = active.cumsum(1)
-    counts = rank[:, -1:]
-    position = torch.arange(active.shape[1], device=active.device).expand_as(active)
-    slot = torch.where(active & (rank <= size), rank - 1, size)
-    place = torch.zeros(active.shape[0], size + 1, dtype=torch.int64, device=active.device).scatter_(1, slot, position)[:, :size]
-    last = torch.where(active, position, 0).amax(1, keepdim=True)
-    return torch.where(torch.arange(size, device=active.device) < counts, place, last), counts[:, 0] > size
 
 
 def everywhere(active: Tensor) -> tuple[Tensor, Tensor]:
@@ -351,12 +393,6 @@ def put(kept: Tensor, fresh: Tensor, place: Tensor, active: Tensor, computed: Te
     fresh = fresh if rank is None else Chosen(rank).take(fresh)
     index = target[..., None].expand_as(fresh)
     return kept.scatter_(1, index, torch.where(renewed[..., None], fresh, kept.gather(1, index)))
-
-
-def spread(values: Tensor, place: Tensor, asked: Tensor) -> Tensor:
-    """(B * T,) numbers at `place` -> (B, L), 0 where nobody asked."""
-    full = values.new_zeros(asked.shape).scatter_(1, place, values.view(place.shape))
-    return torch.where(asked, full, torch.zeros_like(full))
 
 
 def without(logits: Tensor, mask_id: int | None) -> Tensor:

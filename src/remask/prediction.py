@@ -130,6 +130,10 @@ class Prediction:
         return replace(self, raw=raw, shaped=raw if self.shaped is self.raw else self.shaped.at(asked))
 
 
+class NoLogitsError(RemaskError):
+    """A part reads logits where only numbers are kept."""
+
+
 @dataclass(frozen=True, eq=False)
 class Summary:
     """A belief of which only numbers are kept, (B, L) each, 0 where nobody asked: read it as a Belief.
@@ -164,7 +168,7 @@ class Summary:
     def logits(self) -> Tensor:
         """(B, L, V), computed anew."""
         if self.source is None:
-            raise RemaskError("a captured run keeps no logits; pass the model itself, not Captured(model), to look at them")
+            raise NoLogitsError("a captured run keeps no logits; pass the model itself, not Captured(model), to look at them")
         return self.source()
 
     @cached_property

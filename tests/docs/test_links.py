@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
+
+markdown_it = pytest.importorskip("markdown_it", reason="markdown-it-py is not installed (pip install -e '.[dev]')")
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for pattern in ("*.md", "docs/**/*.md", "checkpoints/*/*.md") for path in ROOT.glob(pattern))
-MARKDOWN = MarkdownIt("commonmark").enable("table")
+MARKDOWN = markdown_it.MarkdownIt("commonmark").enable("table")
 
 
 def tokens(text):

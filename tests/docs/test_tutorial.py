@@ -12,6 +12,10 @@ from unittest import mock
 
 import pytest
 import typer
+
+pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+
 import uvicorn
 
 from remask.cli import app

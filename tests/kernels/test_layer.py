@@ -3,11 +3,26 @@
 import pytest
 import torch
 
-from remask.kernels.layer import linear_kernel, linear_many, linear_twin, turn_kernel, turn_twin
+from remask.kernels.layer import (
+    linear_kernel,
+    linear_many,
+    linear_twin,
+    normed_kernel,
+    normed_twin,
+    parts_kernel,
+    parts_twin,
+    settle_kernel,
+    settle_twin,
+    turn_here,
+    turn_kernel,
+    turn_twin,
+)
 from remask.models.attention import rotary
 from tests.kernels.ways import WAYS, on
 
 LINEAR = {("twin", "few"): linear_twin, **{(way, size): {"few": linear_kernel, "many": linear_many}[size] for way in ("kernel", "gpu") for size in ("few", "many")}}
+PARTS, SETTLED = ({"twin": twin, "kernel": kernel, "gpu": kernel} for twin, kernel in ((parts_twin, parts_kernel), (settle_twin, settle_kernel)))
+NORM = {"twin": normed_twin, "kernel": normed_kernel, "gpu": normed_kernel}
 TURN = {"twin": turn_twin, "kernel": turn_kernel, "gpu": turn_kernel}
 
 
@@ -26,26 +41,29 @@ def close(way, found, expected):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("norm", "biased", "residual", "gated"),
-    [(False, False, False, False), (True, True, False, False), (False, True, True, False), (True, False, False, True), (True, True, True, True)],
+    ("biased", "residual", "gated"), [(False, False, False), (True, False, False), (False, True, False), (True, True, False), (False, False, True), (True, True, True)]
 )
-def test_a_product_with_all_around_it_is_that_of_float64(way, size, dtype, norm, biased, residual, gated):
+def test_a_product_with_all_behind_it_is_that_of_float64(way, size, dtype, biased, residual, gated):
     if (way, size) not in LINEAR:
         pytest.skip("one twin")
     rows, inner, columns = 5, 300, 70
     x, weight = random(rows, inner, dtype=dtype), random(columns, inner, seed=1, dtype=dtype) / 8
-    more = {"norm": random(inner, seed=2, dtype=dtype) if norm else None, "residual": random(rows, columns // 2 if gated else columns, seed=3, dtype=dtype) if residual else None}
     bias = random(columns, seed=4, dtype=dtype) if biased else None
-    found = LINEAR[way, size](on(way, x), on(way, weight), on(way, bias), eps=1e-5, gated=gated, **{name: on(way, value) for name, value in more.items()})
-    wide = x.double()
-    if norm:
-        wide = wide / (wide.square().mean(-1, keepdim=True) + 1e-5).sqrt() * more["norm"].double()
-    expected = wide @ weight.double().T + (bias.double() if biased else 0)
+    before = random(rows, columns // 2 if gated else columns, seed=3, dtype=dtype) if residual else None
+    found = LINEAR[way, size](on(way, x), on(way, weight), on(way, bias), residual=on(way, before), gated=gated)
+    expected = x.double() @ weight.double().T + (bias.double() if biased else 0)
     if gated:
         expected = torch.nn.functional.silu(expected[:, : columns // 2]) * expected[:, columns // 2 :]
-    expected = expected + (more["residual"].double() if residual else 0)
+    expected = expected + (before.double() if residual else 0)
     assert found.dtype == dtype
     close(way, found, expected)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_is_that_of_float64(way, dtype):
+    x, weight = random(5, 300, dtype=dtype), random(300, seed=2, dtype=dtype)
+    close(way, NORM[way](on(way, x), on(way, weight), 1e-5), x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double())
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -54,8 +72,10 @@ def test_without_stores_the_keys_and_values_are_those_of_the_positions(way):
     stores = [torch.zeros(2, 2, 5, 16) for _ in range(2)]
     expected = turn_twin(mixed, *angles, *stores, None, 4)
     found = TURN[way](on(way, mixed), *(on(way, each) for each in angles), None, None, None, 4)
-    for each, other in zip(found, expected, strict=True):
+    here = found if way == "twin" else turn_here(on(way, mixed.clone()), *(on(way, each) for each in angles), None, None, None, 4)
+    for each, view, other in zip(found, here, expected, strict=True):
         torch.testing.assert_close(each.cpu(), other, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(view.cpu(), other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -87,3 +107,19 @@ def test_queries_and_keys_are_turned_and_stored_where_they_belong(way, placed, k
         left = torch.ones(rows, length, dtype=torch.bool).scatter(1, place, False)
         for old, new in zip(stores, kept, strict=True):
             assert torch.equal(old.transpose(1, 2)[left], new.cpu().transpose(1, 2)[left]), "other positions stay"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_product_in_parts_is_settled_by_the_norm_behind_it(way, dtype, parts, biased):
+    rows, inner, columns = 5, 300, 70  # 300 is no multiple of parts and tiles
+    x, weight, residual = random(rows, inner, dtype=dtype), random(columns, inner, seed=1, dtype=dtype) / 8, random(rows, columns, seed=2, dtype=dtype)
+    norm, bias = random(columns, seed=3, dtype=dtype), random(columns, seed=4, dtype=dtype) if biased else None
+    made = PARTS[way](on(way, x), on(way, weight), parts)
+    assert made.shape == (parts, rows, columns)
+    settled, normal = SETTLED[way](on(way, residual), made, on(way, bias), on(way, norm), 1e-5)
+    expected = residual.double() + x.double() @ weight.double().T + (bias.double() if biased else 0)
+    close(way, settled, expected)
+    close(way, normal, expected / (expected.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.double())

@@ -3,6 +3,7 @@
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 from tests.server.serving import serving, write_checkpoint
 

@@ -3,13 +3,14 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import openai
 import pytest
 import torch
 
 import remask
 from remask.text.ending import before_end
 from tests.server.serving import TEMPLATE, post, serving
+
+openai = pytest.importorskip("openai", reason="openai is not installed (pip install -e '.[dev]')")
 
 DECODERS = ["low_confidence", "origin", "threshold:tau=0.5", "p2:steps=6", "random"]
 

@@ -31,8 +31,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Te
     return mixed.transpose(1, 2).flatten(2)
 
 
-def attend_kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
-    """The same by Triton in one launch, sums in float32; all four contiguous."""
+def attend_kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, parts: int = 1) -> Tensor:
+    """The same by Triton in one launch, sums in float32. Keys, values and `seen` are contiguous; queries are, as (B, H, M, E) or as (B, M, H, E) transposed.
+
+    parts: 2, 4 or 8 give each share of the keys programs of its own, and a second launch joins them.
+    """
     from remask.kernels.attention_triton import launch_attend
 
-    return launch_attend(query, key, value, seen)
+    return launch_attend(query, key, value, seen, {"PARTS": parts})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,23 @@ def form(tree: Tree) -> Hashable:
     return None if tree is None else type(tree)
 
 
+def cloned(tree: Tree) -> Tree:
+    """The same, sharing no memory with it; what stands in it twice is copied once, and tensors of one type by one launch."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    mapped(lambda tensor: found.setdefault(id(tensor), (tensor, torch.empty_like(tensor, memory_format=torch.contiguous_format))), tree)
+    together([(new, old) for old, new in found.values()])
+    return mapped(lambda tensor: found[id(tensor)][1], tree)
+
+
+def together(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Copy the second of each pair into the first, those of one type by one launch."""
+    kinds: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = {}
+    for new, old in pairs:
+        kinds.setdefault(new.dtype, []).append((new, old))
+    for some in kinds.values():
+        torch._foreach_copy_([new for new, _ in some], [old for _, old in some])  # pyright: ignore[reportPrivateImportUsage]
+
+
 def copied(place: Tree, value: Tree) -> None:
     """Write the tensors of `value` into those of `place`, which may be inputs of theirs: first what must be saved from being overwritten, then all."""
     if form(place) != form(value):
@@ -48,8 +65,7 @@ def copied(place: Tree, value: Tree) -> None:
     mapped(lambda old, new: pairs.append((old, new)), place, value)
     memory = {old.untyped_storage().data_ptr() for old, _ in pairs}
     moved = [(old, new.clone() if new.untyped_storage().data_ptr() in memory else new) for old, new in pairs if old is not new]
-    for old, new in moved:
-        old.copy_(new)
+    together(moved)
 
 
 class Recorder:

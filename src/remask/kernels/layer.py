@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from remask.kernels import runs_kernels
+from remask.kernels.attention import FEW as ATTENDED
 
 FEW = 32
 """Rows up to which our own product streams its weights faster than the library's does."""
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tensor | None = None, eps: float = 0.0, residual: Tensor | None = None, gated: bool = False) -> Tensor:
-    """RMSNorm of x (N, D), if `norm` (D,) is given, times weight (O, D) transposed, plus bias; then SiLU of the first half times the second, if
-    gated; then plus residual. Returns (N, O), or (N, O / 2) if gated.
-    """
+def normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMSNorm of x (N, D), contiguous, by `weight` (D,)."""
+    return (normed_kernel if runs_kernels(x) else normed_twin)(x, weight, eps)
+
+
+def normed_twin(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The same in plain torch, rounded where the networks round."""
+    wide = x.float()
+    return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def normed_kernel(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The same by Triton."""
+    from remask.kernels.layer_triton import launch_norm
+
+    return launch_norm(x, weight, eps)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, residual: Tensor | None = None, gated: bool = False) -> Tensor:
+    """x (N, D) times weight (O, D) transposed, plus bias; then SiLU of the first half times the second, if gated; then plus residual. Returns (N, O), or (N, O / 2) if gated."""
     how = linear_twin
     if runs_kernels(x):
         how = linear_kernel if x.shape[0] <= FEW and x.dtype == torch.bfloat16 else linear_many
-    return how(x, weight, bias, norm=norm, eps=eps, residual=residual, gated=gated)
+    return how(x, weight, bias, residual=residual, gated=gated)
 
 
-def linear_twin(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tensor | None = None, eps: float = 0.0, residual: Tensor | None = None, gated: bool = False
-) -> Tensor:
+def linear_twin(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, residual: Tensor | None = None, gated: bool = False) -> Tensor:
     """The same in plain torch, rounded where the networks round."""
-    if norm is not None:
-        wide = x.float()
-        x = norm * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
     y = functional.linear(x, weight, bias)
     if gated:
         gate, up = y.chunk(2, dim=-1)
@@ -36,23 +50,17 @@ def linear_twin(
     return y if residual is None else residual + y
 
 
-def linear_kernel(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tensor | None = None, eps: float = 0.0, residual: Tensor | None = None, gated: bool = False
-) -> Tensor:
-    """The same by Triton, the norm in a launch of its own and the rest in one; sums in float32, rounded once at the end."""
-    from remask.kernels.layer_triton import launch_linear, launch_norm
+def linear_kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, residual: Tensor | None = None, gated: bool = False) -> Tensor:
+    """The same by Triton in one launch; sums in float32, rounded once at the end."""
+    from remask.kernels.layer_triton import launch_linear
 
-    return launch_linear(x if norm is None else launch_norm(x, norm, eps), weight, bias, residual, gated)
+    return launch_linear(x, weight, bias, residual, gated)
 
 
-def linear_many(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, norm: Tensor | None = None, eps: float = 0.0, residual: Tensor | None = None, gated: bool = False
-) -> Tensor:
-    """The same for more rows, where the library's product is hard to beat: a kernel before it and one behind it, the residual inside it."""
-    from remask.kernels.layer_triton import launch_gate, launch_norm
+def linear_many(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, residual: Tensor | None = None, gated: bool = False) -> Tensor:
+    """The same for more rows, where the library's product is hard to beat: the residual inside it, a kernel for the gate behind it."""
+    from remask.kernels.layer_triton import launch_gate
 
-    if norm is not None:
-        x = launch_norm(x, norm, eps)
     if residual is not None and bias is None and not gated:
         return torch.addmm(residual, x, weight.t())
     y = functional.linear(x, weight, bias)
@@ -61,14 +69,86 @@ def linear_many(
     return y if residual is None else residual + y
 
 
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """x (N, D), and what is still to be added to it: parts (P, N, D) float32 and bias (D,), or nothing."""
+
+    x: Tensor
+    parts: Tensor | None = None
+    bias: Tensor | None = None
+
+
+def added(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor) -> Sum:
+    """residual (N, O) plus the product of x and weight and the bias; of few rows in parts, for the norm behind it to add up.
+
+    A product of few columns is over before the card reads at full speed: more programs, each with a part of the inner dimension, start it faster.
+    """
+    parts = parts_for(x, weight)
+    if parts == 1:
+        return Sum(linear(x, weight, bias, residual=residual))
+    return Sum(residual, (parts_kernel if runs_kernels(x) else parts_twin)(x, weight, parts), bias)
+
+
+def parts_for(x: Tensor, weight: Tensor) -> int:
+    """How many parts pay."""
+    return 1
+
+
+def parts_twin(x: Tensor, weight: Tensor, parts: int) -> Tensor:
+    """x (N, D) times weight (O, D) transposed as `parts` sums over D that are still to be added: (parts, N, O) float32."""
+    size = -(-x.shape[1] // parts)
+    return torch.stack([functional.linear(a.float(), b.float()) for a, b in zip(x.split(size, 1), weight.split(size, 1), strict=True)])
+
+
+def parts_kernel(x: Tensor, weight: Tensor, parts: int) -> Tensor:
+    """The same by Triton."""
+    from remask.kernels.layer_triton import launch_parts
+
+    return launch_parts(x, weight, parts)
+
+
+def settled(sum_: Sum, norm: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The sum, (N, D), and its RMSNorm by `norm` (D,)."""
+    x, parts, bias = sum_.x, sum_.parts, sum_.bias
+    if parts is None:
+        return x, normed(x, norm, eps)
+    return (settle_kernel if runs_kernels(x) else settle_twin)(x, parts, bias, norm, eps)
+
+
+def settle_twin(x: Tensor, parts: Tensor, bias: Tensor | None, norm: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x (N, D) plus parts (P, N, D) float32 and bias (D,), and the RMSNorm of that by `norm` (D,): (N, D) each."""
+    wide = x.float() + parts.sum(0)
+    x = (wide if bias is None else wide + bias.float()).to(x.dtype)
+    return x, normed_twin(x, norm, eps)
+
+
+def settle_kernel(x: Tensor, parts: Tensor, bias: Tensor | None, norm: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The same by Triton in one launch."""
+    from remask.kernels.layer_triton import launch_settle
+
+    return launch_settle(x, parts, bias, norm, eps)
+
+
 def turn(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """Projections (B, M, (H + 2 K) E) side by side -> queries (B, H, M, E), and keys and values (B, K, L, E).
 
     Queries and keys are rotated by cos and sin, (B or 1, M, E); keys and values are written into the stores `keys`, `values` (B, K, L, E) at `place`
-    (B, M), everywhere if it is None; without stores those of the M positions are returned as they are.
+    (B, M), everywhere if it is None; without stores those of the M positions are returned as they are, maybe as views of `mixed`.
     """
-    how = turn_kernel if runs_kernels(mixed) else turn_twin
+    how = turn_twin
+    if runs_kernels(mixed):
+        how = turn_here if keys is None and mixed.shape[0] * mixed.shape[1] > ATTENDED else turn_kernel
     return how(mixed, cos, sin, keys, values, place, heads)
+
+
+def turn_here(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The same without stores: turned in `mixed` by Triton, and views of it, which a library's attention reads as they are."""
+    from remask.kernels.layer_triton import launch_turn_here
+
+    width = cos.shape[-1]
+    launch_turn_here(mixed, cos, sin, (mixed.shape[-1] // width + heads) // 2)
+    query, key, value = (part.unflatten(-1, (-1, width)).transpose(1, 2) for part in _parts(mixed, heads, width))
+    return query, key, value
 
 
 def turn_twin(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:

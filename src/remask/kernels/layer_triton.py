@@ -18,10 +18,11 @@ from torch import Tensor
 @triton.jit
 def _linear(
     x, weight, bias, residual, out, rows, inner: tl.constexpr, columns: tl.constexpr,
-    BIAS: tl.constexpr, RESIDUAL: tl.constexpr, GATED: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
+    BIAS: tl.constexpr, RESIDUAL: tl.constexpr, GATED: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     """All rows times COLUMNS columns; gated: times COLUMNS gates and the COLUMNS that they gate, side by side in one product.
 
+    PARTS: of the inner dimension, each with programs of its own; above 1 their sums lie behind one another in `out`.
     WIDE: for the interpreter, whose product takes the bits of a bfloat16 for an integer.
     """
     SIDES: tl.constexpr = 2 if GATED else 1  # pyright: ignore[reportAssignmentType]
@@ -30,10 +31,13 @@ def _linear(
     column = own + side // COLUMNS * columns
     here, there = row < rows, own < columns
     total = tl.zeros((ROWS, SIDES * COLUMNS), dtype=tl.float32)
-    for start in range(0, inner, INNER):
-        inside = start + depth < inner
-        a = tl.load(x + row[:, None] * inner + (start + depth)[None, :], mask=here[:, None] & inside[None, :], other=0.0)
-        tile = column.to(tl.int64)[None, :] * inner + (start + depth)[:, None]
+    share: tl.constexpr = (inner + PARTS * INNER - 1) // (PARTS * INNER) * INNER
+    first = tl.program_id(1) * share
+    for start in range(0, share, INNER):
+        at = first + start + depth
+        inside = at < inner
+        a = tl.load(x + row[:, None] * inner + at[None, :], mask=here[:, None] & inside[None, :], other=0.0)
+        tile = column.to(tl.int64)[None, :] * inner + at[:, None]
         w = tl.load(weight + tile, mask=there[None, :] & inside[:, None], other=0.0, eviction_policy="evict_first")
         if WIDE:
             a, w = a.to(tl.float32), w.to(tl.float32)
@@ -48,7 +52,7 @@ def _linear(
     inside_out = here[:, None] & (column < columns)[None, :]
     if RESIDUAL:
         total += tl.load(residual + place, mask=inside_out, other=0.0).to(tl.float32)
-    tl.store(out + place, total, mask=inside_out)
+    tl.store(out + tl.program_id(1) * rows * columns + place, total, mask=inside_out)
 
 
 def tile_of(rows: int, gated: bool) -> dict[str, Any]:
@@ -56,25 +60,45 @@ def tile_of(rows: int, gated: bool) -> dict[str, Any]:
     return {"ROWS": max(16, triton.next_power_of_2(rows)), "COLUMNS": 32, "INNER": 64 if gated else 128, "num_warps": 4, "num_stages": 5}
 
 
-def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, gated: bool) -> Tensor:
+def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, gated: bool, tile: dict[str, Any] | None = None) -> Tensor:
     """See remask.kernels.layer.linear; without the norm."""
     rows, inner = x.shape
     columns = weight.shape[0] // (2 if gated else 1)
     out = torch.empty(rows, columns, dtype=x.dtype, device=x.device)
-    tile = tile_of(rows, gated)
+    tile = tile or tile_of(rows, gated)
     _linear[(triton.cdiv(columns, tile["COLUMNS"]),)](
-        x, weight, bias, residual, out, rows, inner, columns, BIAS=bias is not None, RESIDUAL=residual is not None, GATED=gated, WIDE=not x.is_cuda, **tile,
+        x, weight, bias, residual, out, rows, inner, columns, BIAS=bias is not None, RESIDUAL=residual is not None, GATED=gated, WIDE=not x.is_cuda, PARTS=1, **tile,
+    )  # fmt: skip
+    return out
+
+
+def launch_parts(x: Tensor, weight: Tensor, parts: int, tile: dict[str, Any] | None = None) -> Tensor:
+    """x (N, D) times weight (O, D) transposed, by `parts` sums over D: (parts, N, O) float32."""
+    rows, inner = x.shape
+    columns = weight.shape[0]
+    out = torch.empty(parts, rows, columns, device=x.device)
+    tile = tile or tile_of(rows, gated=False)
+    _linear[(triton.cdiv(columns, tile["COLUMNS"]), parts)](
+        x, weight, None, None, out, rows, inner, columns, BIAS=False, RESIDUAL=False, GATED=False, WIDE=not x.is_cuda, PARTS=parts, **tile,
     )  # fmt: skip
     return out
 
 
 @triton.jit
-def _norm(x, weight, out, inner: tl.constexpr, eps, WIDTH: tl.constexpr):
-    """One row by its root mean square, rounded before the weight as the networks do."""
+def _norm(x, parts, bias, weight, settled, out, rows, inner: tl.constexpr, eps, WIDTH: tl.constexpr, PARTS: tl.constexpr, BIAS: tl.constexpr):
+    """One row by its root mean square, rounded before the weight as the networks do; with PARTS, of the row plus what a product left in parts, which is stored as well."""
     row, lane = tl.program_id(0).to(tl.int64), tl.arange(0, WIDTH)
     there = lane < inner
     value = tl.load(x + row * inner + lane, mask=there, other=0.0)
     wide = value.to(tl.float32)
+    if PARTS:
+        for part in tl.static_range(PARTS):  # pyright: ignore[reportGeneralTypeIssues]
+            wide += tl.load(parts + (part * rows + row) * inner + lane, mask=there, other=0.0)
+        if BIAS:
+            wide += tl.load(bias + lane, mask=there, other=0.0).to(tl.float32)
+        value = wide.to(value.dtype)
+        tl.store(settled + row * inner + lane, value, mask=there)
+        wide = value.to(tl.float32)
     normal = (wide / tl.sqrt(tl.sum(wide * wide, 0) / inner + eps)).to(value.dtype).to(tl.float32)
     tl.store(out + row * inner + lane, normal * tl.load(weight + lane, mask=there, other=0.0).to(tl.float32), mask=there)
 
@@ -82,8 +106,18 @@ def _norm(x, weight, out, inner: tl.constexpr, eps, WIDTH: tl.constexpr):
 def launch_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """(N, D) contiguous -> (N, D)."""
     out = torch.empty_like(x)
-    _norm[(x.shape[0],)](x, weight, out, x.shape[1], eps, WIDTH=triton.next_power_of_2(x.shape[1]), num_warps=8)
+    _norm[(x.shape[0],)](x, None, None, weight, None, out, x.shape[0], x.shape[1], eps, WIDTH=triton.next_power_of_2(x.shape[1]), PARTS=0, BIAS=False, num_warps=8)
     return out
+
+
+def launch_settle(x: Tensor, parts: Tensor, bias: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x (N, D) plus parts (P, N, D) and bias (D,), and the norm of that: (N, D) each."""
+    settled, out = torch.empty_like(x), torch.empty_like(x)
+    _norm[(x.shape[0],)](
+        x, parts, bias, weight, settled, out, x.shape[0], x.shape[1], eps,
+        WIDTH=triton.next_power_of_2(x.shape[1]), PARTS=parts.shape[0], BIAS=bias is not None, num_warps=8,
+    )  # fmt: skip
+    return settled, out
 
 
 @triton.jit
@@ -122,7 +156,7 @@ def _turn(
     to = at.to(tl.int64)
     if PLACED:
         to = tl.load(place + row * chosen + at)
-    target, mine = query + ((row * heads + head) * chosen + at) * WIDTH + lane, there & (head < heads)
+    target, mine = query + ((row * chosen + at) * heads + head) * WIDTH + lane, there & (head < heads)
     tl.store(target, turned, mask=mine)
     tl.store(target + half, turned2, mask=mine)
     target, mine = keys + ((row * key_heads + head - heads) * length + to) * WIDTH + lane, there & (head >= heads) & turns
@@ -133,13 +167,36 @@ def _turn(
     tl.store(target + half, turned2, mask=mine)
 
 
+@triton.jit
+def _turn_here(mixed, cos, sin, chosen, heads, all_heads, angle_stride, WIDTH: tl.constexpr, HEADS: tl.constexpr):
+    """HEADS heads of one position of one row, turned where they stand."""
+    at, row = tl.program_id(0), tl.program_id(2).to(tl.int64)
+    half: tl.constexpr = WIDTH // 2
+    head, lane = (tl.program_id(1) * HEADS + tl.arange(0, HEADS))[:, None], tl.arange(0, half)[None, :]
+    there = (head < heads) & (lane < half)
+    place = mixed + (row * chosen + at) * all_heads * WIDTH + head * WIDTH + lane
+    first, second = tl.load(place, mask=there, other=0.0).to(tl.float32), tl.load(place + half, mask=there, other=0.0).to(tl.float32)
+    angle = row * angle_stride + at * WIDTH + lane
+    tl.store(place, first * tl.load(cos + angle) - second * tl.load(sin + angle), mask=there)
+    tl.store(place + half, second * tl.load(cos + angle + half) + first * tl.load(sin + angle + half), mask=there)
+
+
+def launch_turn_here(mixed: Tensor, cos: Tensor, sin: Tensor, heads: int) -> None:
+    """Turn the first `heads` heads of mixed (B, M, A * E) in place."""
+    rows, chosen, total = mixed.shape
+    width = cos.shape[-1]
+    _turn_here[(chosen, triton.cdiv(heads, 8), rows)](
+        mixed, cos, sin, chosen, heads, total // width, 0 if cos.shape[0] == 1 else chosen * width, WIDTH=width, HEADS=8, num_warps=4,
+    )  # fmt: skip
+
+
 def launch_turn(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor, place: Tensor | None, heads: int) -> Tensor:
-    """See remask.kernels.layer.turn; returns the queries."""
+    """See remask.kernels.layer.turn; returns the queries, in memory (B, M, H, E): a library's attention writes its result in that order, so that nothing is transposed."""
     rows, chosen, _ = mixed.shape
     key_heads, length, width = keys.shape[1:]
-    query = torch.empty(rows, heads, chosen, width, dtype=mixed.dtype, device=mixed.device)
+    query = torch.empty(rows, chosen, heads, width, dtype=mixed.dtype, device=mixed.device)
     _turn[(chosen, triton.cdiv(heads + 2 * key_heads, 8), rows)](
         mixed, cos, sin, place, query, keys, values, chosen, length, heads, key_heads, 0 if cos.shape[0] == 1 else chosen * width,
         WIDTH=width, HEADS=8, PLACED=place is not None, num_warps=4,
     )  # fmt: skip
-    return query
+    return query.transpose(1, 2)

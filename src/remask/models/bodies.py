@@ -19,6 +19,11 @@ class Body(Protocol):
     @property
     def shift(self) -> int: ...
 
+    @property
+    def compiles(self) -> bool:
+        """Whether what follows the network is to be compiled as well."""
+        ...
+
     def whole(self, canvas: Canvas, store: Any, *, stores: bool, padded: bool) -> tuple[Tensor, Any]:
         """A pass over every position: states (B, L, D) by the position they predict, and the store it leaves (None unless `stores`).
 
@@ -41,6 +46,8 @@ class Body(Protocol):
 
 class Plain:
     """Any denoiser, by its own forward. With padded rows a Network waits for the device once a pass (`attention.placed`)."""
+
+    compiles = False
 
     def __init__(self, model: Any) -> None:
         self.model = model

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from remask.canvas import Canvas
 from remask.errors import RemaskError
 from remask.kernels.attention import attend, attend_few
-from remask.kernels.layer import linear, linear_twin, turn, turn_twin
+from remask.kernels.layer import Sum, added, linear, linear_twin, normed_twin, settled, turn, turn_twin
 from remask.models.attention import positions, rotary
 from remask.models.bodies import empty_store, predicting
 from remask.models.dream import Dream
@@ -57,16 +55,23 @@ class Reading:
     seen: Tensor | None
 
 
-def run_layer(x: Tensor, layer: Layer, reading: Reading, heads: int, eps: float, *, plain: bool = False) -> Tensor:
-    """(B, M, D) -> (B, M, D): pre-norm attention over the stores, and SwiGLU. plain: torch alone, for the compiler."""
-    rows, chosen, width = x.shape
-    flat = x.reshape(rows * chosen, width)
-    product, turned, attended = (linear_twin, turn_twin, attend) if plain else (linear, turn, attend_few)
-    mixed = product(flat, layer.mix, layer.mix_bias, norm=layer.norm, eps=eps).view(rows, chosen, -1)
-    query, key, value = turned(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
-    flat = product(attended(query, key, value, reading.seen).reshape(rows * chosen, -1), layer.out, layer.out_bias, residual=flat)
-    inner = product(flat, layer.gate_up, layer.gate_up_bias, norm=layer.norm2, eps=eps, gated=True)
-    return product(inner, layer.down, layer.down_bias, residual=flat).view(rows, chosen, width)
+def run_layer(before: Sum, layer: Layer, reading: Reading, heads: int, eps: float, *, shape: tuple[int, int]) -> Sum:
+    """(B * M, D) -> (B * M, D): pre-norm attention over the stores, and SwiGLU. shape: (B, M)."""
+    x, normal = settled(before, layer.norm, eps)
+    mixed = linear(normal, layer.mix, layer.mix_bias).view(*shape, -1)
+    query, key, value = turn(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
+    x, normal = settled(added(attend_few(query, key, value, reading.seen).flatten(0, 1), layer.out, layer.out_bias, x), layer.norm2, eps)
+    inner = linear(normal, layer.gate_up, layer.gate_up_bias, gated=True)
+    return added(inner, layer.down, layer.down_bias, x)
+
+
+def plain_layer(x: Tensor, layer: Layer, reading: Reading, heads: int, eps: float, *, shape: tuple[int, int]) -> Tensor:
+    """The same in torch alone, for the compiler."""
+    mixed = linear_twin(normed_twin(x, layer.norm, eps), layer.mix, layer.mix_bias).view(*shape, -1)
+    query, key, value = turn_twin(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
+    x = linear_twin(attend(query, key, value, reading.seen).flatten(0, 1), layer.out, layer.out_bias, residual=x)
+    inner = linear_twin(normed_twin(x, layer.norm2, eps), layer.gate_up, layer.gate_up_bias, gated=True)
+    return linear_twin(inner, layer.down, layer.down_bias, residual=x)
 
 
 class Fused:
@@ -87,18 +92,26 @@ class Fused:
         own: Any = parts._modules.get("ff_out") if isinstance(model, LLaDA) else model.lm_head
         self.last: Tensor = self.embedding.weight if own is None else own.weight
         self.last_bias: Tensor | None = None if own is None else own.bias
-        self.many: Callable[..., Tensor] = run_layer
+        self.many: Callable[..., Tensor] | None = None
+        self.compiles = False
+        self.tables: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def joined(self) -> Fused:
+        """The same weights; what follows the network (decoder, canvas, reuse rule, flags) is compiled into a few launches, once for a shape and plan, in seconds."""
+        other = copy(self)
+        other.compiles = True
+        return other
 
     def compiled(self) -> Fused:
-        """The same weights; passes of more than EAGER positions go through `torch.compile`, one graph for all layers and each bucket.
+        """As `joined`, and passes of more than EAGER positions go through `torch.compile`, one graph for all layers and each bucket.
 
         Each bucket takes seconds to compile, and the process's limit of compiled forms a function is raised to hold them all.
         """
         from torch import _dynamo as dynamo
 
         dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, 64)
-        other = copy(self)
-        other.many = partial(torch.compile(run_layer, dynamic=False), plain=True)
+        other = self.joined()
+        other.many = torch.compile(plain_layer, dynamic=False)
         return other
 
     @property
@@ -116,7 +129,7 @@ class Fused:
         return self.through(canvas, place, store, padded=padded)
 
     def head(self, hidden: Tensor) -> Tensor:
-        return functional.linear(hidden, self.last, self.last_bias)
+        return linear(hidden.flatten(0, -2), self.last, self.last_bias).unflatten(0, hidden.shape[:-1])
 
     def bytes_per_row(self, length: int, *, stores: bool, compares: bool) -> int:
         """Keys and values if it stores, the last states, and logits if it compares."""
@@ -126,17 +139,30 @@ class Fused:
 
     def through(self, canvas: Canvas, place: Tensor | None, store: Store | None, *, padded: bool) -> Tensor:
         """All layers, and the last norm, over the whole canvas or the positions `place`."""
-        tokens, length = canvas.tokens, canvas.shape[1]
-        where = positions(canvas.real) if padded else torch.arange(length, device=tokens.device)[None]
+        tokens, where = canvas.tokens, positions(canvas.real) if padded else None
         if place is not None:
-            tokens, where = tokens.gather(1, place), where.expand_as(canvas.tokens).gather(1, place)
-        cos, sin = (angle[:, 0] for angle in rotary(where, self.head_width, self.theta))
-        x = self.embedding(tokens)
-        run = run_layer if tokens.numel() <= EAGER else self.many
+            tokens, where = tokens.gather(1, place), place if where is None else where.gather(1, place)
+        cos, sin = (table[None] if where is None else table[where] for table in self.angles(canvas.shape[1]))
+        rows, chosen = tokens.shape
+        few = self.many is None or tokens.numel() <= EAGER
+        now = Sum(self.embedding(tokens).flatten(0, 1))
         for number, layer in enumerate(self.layers):
             keys, values = (None, None) if store is None else (store.keys[number], store.values[number])
-            x = run(x, layer, Reading(cos, sin, keys, values, place, canvas.real if padded else None), self.heads, self.norm.eps)
-        return self.norm(x)
+            reading = Reading(cos, sin, keys, values, place, canvas.real if padded else None)
+            if few or self.many is None:
+                now = run_layer(now, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen))
+            else:
+                now = Sum(self.many(now.x, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen)))
+        return settled(now, self.norm.weight, self.norm.eps)[1].unflatten(0, (rows, chosen))
+
+    def angles(self, length: int) -> tuple[Tensor, Tensor]:
+        """cos and sin of the positions of a canvas, (L, E) each, made once for a length outside of any recording: what a recording makes is its own."""
+        if length not in self.tables:
+            cos, sin = (angle[0, 0] for angle in rotary(torch.arange(length, device=self.last.device)[None], self.head_width, self.theta))
+            if self.last.is_cuda and torch.cuda.is_current_stream_capturing():
+                return cos, sin
+            self.tables[length] = cos, sin
+        return self.tables[length]
 
 
 def of_llada(block: Any) -> Layer:

@@ -1,0 +1,58 @@
+"""From positions to places and back: kernel and twin against loops."""
+
+import math
+
+import pytest
+import torch
+
+from remask.kernels.places import compact_kernel, compact_twin, spread_kernel, spread_twin
+from remask.kernels.tail import Tail
+from tests.kernels.ways import WAYS, on
+
+COMPACT = {"twin": compact_twin, "kernel": compact_kernel, "gpu": compact_kernel}
+SPREAD = {"twin": spread_twin, "kernel": spread_kernel, "gpu": spread_kernel}
+ACTIVE = torch.tensor([[0, 1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1]], dtype=torch.bool)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [1, 3, 4, 7])
+def test_places_are_the_first_active_ones_and_an_overflow_shows(way, size):
+    place, more = COMPACT[way](on(way, ACTIVE), size)
+    for row, found, over in zip(ACTIVE.tolist(), place.tolist(), more.tolist(), strict=True):
+        all_ = [at for at, is_active in enumerate(row) if is_active]
+        assert over == (len(all_) > size)
+        assert found == (all_ + [all_[-1] if all_ else 0] * size)[:size]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("drawn", [False, True])
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_numbers_return_to_their_positions(way, drawn, moved, everywhere):
+    rows, length = ACTIVE.shape
+    count, columns = 7, 11
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(rows * count, columns, generator=generator)
+    weight, second, entropy, total, kl = torch.rand(5, rows * count, generator=generator) + 1
+    token, other = torch.randint(0, columns, (2, rows * count), generator=generator)
+    total[2 * count + 5] = float("nan")
+    total[count] = float("nan")  # of a slot that nobody asked about
+    fields = (weight, second, token, entropy, total, other if drawn else None, kl if moved else None)
+    found = SPREAD[way](Tail(*(on(way, each) for each in fields)), on(way, logits), on(way, ACTIVE), everywhere=everywhere)
+    assert found.bad.tolist() == [False, False, True, False]
+    assert (found.moved is None) != moved
+    for row in range(rows):
+        rank = 0
+        for at in range(length):
+            slot = row * count + (at if everywhere else rank)
+            expected = dict.fromkeys(("token", "candidates", "confidence", "second", "sampled", "entropy", "moved"), 0.0)
+            if ACTIVE[row, at]:
+                best, chosen = int(token[slot]), int((other if drawn else token)[slot])
+                sure = 1 / float(weight[slot])
+                ratio = math.exp(float(logits[slot, chosen] - logits[slot, best])) if drawn else 1.0
+                expected = {"token": best, "candidates": chosen, "confidence": sure, "second": float(second[slot]), "sampled": ratio * sure}
+                expected |= {"entropy": float(entropy[slot]), "moved": float(kl[slot])}
+                rank += 1
+            for name, value in expected.items():
+                if name != "moved" or moved:
+                    assert float(getattr(found, name)[row, at]) == pytest.approx(value, rel=1e-5), (name, row, at)
