@@ -40,15 +40,22 @@ def spread(stream: Tensor, rows: int, length: int) -> Tensor:
 
 
 @torch.inference_mode()
-def masked(model: Any, rows: Tensor, share: float, batch: int) -> float:
-    """Nats a masked token, the same tokens masked for every network."""
+def masked(model: Any, rows: Tensor, share: float, batch: int) -> tuple[float, float]:
+    """Nats a masked token and the share that the arg max has right: no more wrong tokens can be corrected than that. The same tokens are masked for every network."""
     count = max(1, round(share * rows.shape[1]))
     chosen = torch.rand(rows.shape, generator=torch.Generator().manual_seed(count)).argsort(1).argsort(1) < count
-    found = list[Tensor]()
+    found, right = list[Tensor](), list[Tensor]()
     for part, hidden in zip(rows.split(batch), chosen.split(batch), strict=True):
         logits = model.logits(part.masked_fill(hidden, model.mask_id)).cpu()[..., : model.mask_id]
         found.append(functional.cross_entropy(logits[hidden].float(), part[hidden], reduction="none"))
-    return float(torch.cat(found).mean())
+        right.append(logits[hidden].argmax(-1) == part[hidden])
+    return float(torch.cat(found).mean()), float(torch.cat(right).double().mean())
+
+
+def read_masked(model: Any, rows: Tensor, batch: int) -> str:
+    """The line of all shares."""
+    made = {share: masked(model, rows, share, batch) for share in SHARES}
+    return ", ".join(f"{share:.0%} {cost:.3f} {right:.3f}" for share, (cost, right) in made.items())
 
 
 def alone(codes: Tensor, prior: Tensor, tokens: Tensor, snr: float) -> tuple[float, float]:
@@ -135,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> list[str]:
     lines = [f"{len(rows)} windows of {chosen.length}"]
     for name, _, folder in (text.partition("=") for text in chosen.model):
         model: Any = remask.load(folder, device=chosen.device, dtype=chosen.dtype)
-        own = [f"{name}: {environment(model)}", "masked: " + ", ".join(f"{share:.0%} {masked(model, rows, share, chosen.batch):.3f}" for share in SHARES)]
+        own = [f"{name}: {environment(model)}", "masked, nats and share right: " + read_masked(model, rows, chosen.batch)]
         own += revisions(model, rows[: max(1, len(rows) // 2)], chosen.batch)
         if hasattr(model, "read"):
             shares = torch.bincount(stream.long(), minlength=model.mask_id)[: model.mask_id].double() + 0.1

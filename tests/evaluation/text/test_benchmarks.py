@@ -97,7 +97,7 @@ def test_operations_are_six_for_every_weight_of_a_product():
 def test_the_parts_of_a_decode_are_read_from_real_text(folder):
     command = ["--model", f"mdlm={folder / 'mdlm'}", "--model", f"dsl={folder / 'dsl'}", "--judge", str(folder / "judge"), "--data", str(folder)]
     lines = dsl_cause.main([*command, "--rows", "4", "--length", "16", "--batch", "2", "--points", "4", "--finish", "0.5", "1000"])
-    assert [line.split(":")[0].split(" ")[0] for line in lines] == [
+    assert [line.split(":")[0].split(" ")[0].strip(",") for line in lines] == [
         "4", "mdlm", "masked", "fixed/kept/calibration", "dsl", "masked", *["fixed/kept/calibration"] * 5, "SNR", "bounds", "the", "finished", "finished"
     ]  # fmt: skip
     assert lines[-1].startswith("finished from SNR 1000")
