@@ -40,7 +40,7 @@ def mask_and_substitute(batch: Batch, generator: torch.Generator) -> tuple[Tenso
     return (substitute(batch.tokens, wrong, fiction.EOS, generator).masked_fill(masked, fiction.MASK),)
 
 
-def recipe(folder: Path, steps: int = 7_000, *, variant: str = "continued") -> Recipe:
+def recipe(folder: Path, steps: int = 2_500, *, variant: str = "continued") -> Recipe:
     """Start it with --init from the checkpoint of `fiction`."""
     masks = replace(fiction.recipe(folder, steps), matrix_rate=dsl.MATRIX_RATE, other_rate=dsl.OTHER_RATE)
     plans = {

@@ -152,7 +152,7 @@ def test_recipes_have_names_and_lengths(data, tmp_path):
     assert locate_recipe(tmp_path / "x.py") == tmp_path / "x.py"
     module = load_recipe(RECIPES / "fiction.py")
     assert choose(module, data, "", 7).steps == 7
-    assert choose(module, data, "", None).steps == 12_000
+    assert choose(module, data, "", None).steps == 10_000
     with pytest.raises(RemaskError, match="no variants"):
         choose(module, data, "roar", None)
     with pytest.raises(RemaskError, match="steps is 0"):
