@@ -33,6 +33,8 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
     "ancestral": ("ancestral:steps={}",),
     "remdm cap": ("remdm:steps={},eta=0.02", "remdm:steps={},eta=0.04", "remdm:steps={},eta=0.1"),
     "remdm loop": ("remdm:steps={},strategy=loop,eta=0.02", "remdm:steps={},strategy=loop,eta=0.08"),
+    "remdm conf": ("remdm:steps={},strategy=conf",),
+    "p2": ("p2:steps={},eta=0.5", "p2:steps={}"),
     "sde": ("sde:forwards={},mu=1.7", "sde:forwards={},mu=2.3", "sde:forwards={},mu=2.9"),
     "native hybrid": ("native:forwards={},mu=1.7", "native:forwards={},mu=2.3"),
     "commit hybrid": ("commit:forwards={},tau=0.7", "commit:forwards={},tau=0.9"),

@@ -110,8 +110,8 @@ def evaluate(model: MDLM, folder: Path, rows: int = 512, steps: int = 128) -> di
     return {"masked_bound": round(total / len(tokens), 4), "samples": [tokenizer.decode(row.tolist()) for row in found.tokens]}
 
 
-def recipe(folder: Path, steps: int = 12_000) -> Recipe:
-    """About 8 minutes on one H100 at 1.6M tokens/s (assumed from the demo checkpoint's run, not measured)."""
+def recipe(folder: Path, steps: int = 10_000) -> Recipe:
+    """467 s on one H200 at 1.48M tokens/s, 25 s of it compiling; the gradient of its embedding has been made faster since (docs/findings/dsl.md)."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def judged(model: MDLM) -> dict[str, Any]:

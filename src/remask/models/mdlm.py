@@ -164,8 +164,8 @@ class MDLM(Network):
         return self.through(self.embed(tokens), place, seen, conditions, memory)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """(B, L) -> (B, L, D)."""
-        return self.parts["vocab_embed"].embedding[tokens]
+        """(B, L) -> (B, L, D). Not by indexing, whose gradient adds up one row's duplicates one after the other: half of a training batch is the mask."""
+        return functional.embedding(tokens, self.parts["vocab_embed"].embedding)
 
     def through(self, x: Tensor, place: Tensor, seen: Tensor | None, conditions: Conditions, memory: Memory | None = None) -> Tensor:
         """Embedded positions (B, M, D), their places and what is real -> hidden states (B, M, D)."""

@@ -6,11 +6,14 @@ import math
 import pytest
 import torch
 
-from benchmarks import dsl_text, training
+from benchmarks import dsl_cause, dsl_text, training
+from remask.channel import random_codes
 from remask.evaluation.text.matched import Sampled
+from remask.testing import LocalisedMarkov
 from remask.training.data import write_stream
 from remask.training.run import build
 from remask.training.shards import write_json, write_shards
+from tests.chains import chain_7
 from tests.evaluation.text.test_judge import CONFIG as JUDGE
 from tests.evaluation.text.test_measure import STREAM, network
 from tests.models.test_dsl import CONFIG as DSL
@@ -33,7 +36,7 @@ def test_quality_against_forwards_is_measured_for_every_network_and_continued(fo
     command = ["--model", f"mdlm={folder / 'mdlm'}", "--model", f"dsl={folder / 'dsl'}", "--judge", str(folder / "judge"), "--data", str(folder), "--out", str(tmp_path)]
     command += ["--forwards", "4", "6", "--top-p", "0.5", "1.0", "--length", "16", "--rows", "20", "--tune-rows", "4", "--batch", "16"]
     cells = dsl_text.main(command)
-    discrete = [(forwards, sampler, model) for forwards in (4, 6) for sampler in ("ancestral", "remdm cap", "remdm loop") for model in ("mdlm", "dsl")]
+    discrete = [(forwards, sampler, model) for forwards in (4, 6) for sampler in ("ancestral", "remdm cap", "remdm loop", "remdm conf", "p2") for model in ("mdlm", "dsl")]
     continuous = [(forwards, sampler, "dsl") for forwards in (4, 6) for sampler in ("sde", "native hybrid", "commit hybrid")]
     assert sorted((cell.forwards, cell.sampler, cell.model) for cell in cells) == sorted(discrete + continuous)
     for cell in cells:
@@ -41,8 +44,8 @@ def test_quality_against_forwards_is_measured_for_every_network_and_continued(fo
         assert cell.nll[1] <= cell.nll[0] <= cell.nll[2]
         assert cell.inside == (cell.top_p[0] != cell.top_p[1])
     printed = capsys.readouterr().out
-    assert printed.count("| mdlm | ") == 3
-    assert printed.count("| dsl | ") == 6
+    assert printed.count("| mdlm | ") == 5
+    assert printed.count("| dsl | ") == 8
     lines = [json.loads(line) for line in (tmp_path / "cells.jsonl").read_text().splitlines()]
     assert lines[0]["target_entropy"] == pytest.approx(float(torch.special.entr(torch.tensor([2 / 16] * 6 + [1 / 16] * 4)).sum()))
     assert [line["name"] for line in lines[1:5]] == ["real text", "the judge's own", "mdlm", "dsl"]
@@ -89,3 +92,23 @@ def test_operations_are_six_for_every_weight_of_a_product():
         layers, width = (one.config[key] for key in (("num_layers", "hidden_size") if name == "judge" else ("n_blocks", "hidden_dim")))
         found = training.operations(one.config, 256) - 12 * layers * width * 256
         assert math.isclose(found, 6 * weights, rel_tol=2e-3), name
+
+
+def test_the_parts_of_a_decode_are_read_from_real_text(folder):
+    command = ["--model", f"mdlm={folder / 'mdlm'}", "--model", f"dsl={folder / 'dsl'}", "--judge", str(folder / "judge"), "--data", str(folder)]
+    lines = dsl_cause.main([*command, "--rows", "4", "--length", "16", "--batch", "2", "--points", "4", "--finish", "0.5", "1000"])
+    assert [line.split(":")[0].split(" ")[0].strip(",") for line in lines] == [
+        "4", "mdlm", "masked", "fixed/kept/calibration", "dsl", "masked", *["fixed/kept/calibration"] * 5, "SNR", "bounds", "the", "finished", "finished"
+    ]  # fmt: skip
+    assert lines[-1].startswith("finished from SNR 1000")
+
+
+def test_a_real_state_that_hides_nothing_is_finished_as_it_was():
+    chain, codes = chain_7(), random_codes(3, 32)
+    model = LocalisedMarkov(chain.initial, chain.transition, codes)
+    rows = torch.randint(3, (4, 12), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(dsl_cause.finished(model, rows, 400.0, (0.0, 1.0, 401.0)), rows)
+    assert not torch.equal(dsl_cause.finished(model, rows, 0.01, (0.0, 1.0, 401.0)), rows)
+    cost, error = dsl_cause.alone(codes, torch.full((3,), 1 / 3, dtype=torch.float64), rows, 0.0)
+    assert cost == pytest.approx(float(torch.tensor(3.0).log()))
+    assert error > 0.5
