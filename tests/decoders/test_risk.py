@@ -43,6 +43,19 @@ def test_what_ends_the_row_may_pass_where_less_does_not():
     assert written(remask.Risk(0.05, last=0.19), *row, eligible=[0, 1, 2]) == [0]
 
 
+def test_what_is_missing_to_the_left_counts():
+    """Risks .04, .2, .06, .4 with 0, 1, 2, 3 eligible places before them: .04, .4, .18, 1.6; with the root of that number plus one .04, .28, .10, .8."""
+    row = (0.96, 0.8, 0.94, 0.6)
+    assert written(remask.Risk(0.05, last=0, left=1), *row) == [0]
+    assert written(remask.Risk(0.17, last=0, left=1), *row) == [0]
+    assert written(remask.Risk(0.19, last=0, left=1), *row) == [0, 2]
+    assert written(remask.Risk(0.11, last=0, left=0.5), *row) == [0, 2]
+    assert written(remask.Risk(0.07, last=0, left=1), *row, eligible=[2, 3]) == [2], "what is written does not count"
+    assert written(remask.Risk(0.01, last=0, left=1), 0.9, 0.94) == [0], "the least doubtful is not the most confident"
+    assert written(remask.Risk(0.25, last=0, together=1, left=1), *row) == [0]
+    assert written(remask.Risk(0.37, last=0, together=1, left=1), *row) == [0, 2]
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -78,7 +91,7 @@ def test_a_pass_writes_within_its_budget_or_ends_the_row_or_writes_one():
     assert ended > 0, "some rows end by the last pass's own bound"
 
 
-@pytest.mark.parametrize("text", ["risk:budget=-0.1", "risk:budget=1.5", "risk:budget=nan", "risk:last=-1", "risk:last=nan", "risk:together=-1", "risk:together=inf"])
-def test_bad_parameters_are_named(text):
-    with pytest.raises(remask.RemaskError, match=text.split(":")[1].split("=")[0]):
-        remask.parse_decoder(text)
+@pytest.mark.parametrize("setting", ["budget=-0.1", "budget=1.5", "budget=nan", "last=-1", "last=nan", "together=-1", "together=inf", "left=-1", "left=nan"])
+def test_bad_parameters_are_named(setting):
+    with pytest.raises(remask.RemaskError, match=setting.split("=")[0]):
+        remask.parse_decoder(f"risk:{setting}")

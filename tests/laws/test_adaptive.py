@@ -16,6 +16,7 @@ LOOSER = [
     ("risk:budget=0.4", "risk:budget=0.02"),
     ("risk:budget=0.3,last=0", "risk:budget=0.3,last=0,together=1"),
     ("risk:last=0.9", "risk:last=0"),
+    ("risk:budget=0.3,last=0,left=1", "risk:budget=0.02,last=0,left=1"),
     ("klass:tau=0.5", "klass:tau=0.9"),
     ("klass:eps=1", "klass:eps=0.01"),
     ("local_leap:near=0.4", "local_leap:near=0.75"),

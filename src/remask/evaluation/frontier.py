@@ -27,15 +27,20 @@ REFERENCE = "low_confidence"
 LOSS = 0.01
 """The accuracy that a setting may lose to be listed in the table of losses."""
 
-RISKS = ((0.005, 0.05), (0.01, 0.05), (0.01, 0.1), (0.01, 0.2), (0.02, 0.2), (0.02, 0.4), (0.05, 0.2), (0.05, 0.4), (0.1, 0.5), (0.3, 0.7))
+RISKS = ((0.001, 0.01), (0.001, 0.05), (0.005, 0.05), (0.01, 0.05), (0.01, 0.1), (0.01, 0.2), (0.02, 0.2), (0.02, 0.4), (0.05, 0.2), (0.05, 0.4), (0.1, 0.5), (0.3, 0.7))
 SHARED_RISKS = ((0.1, 0.1), (0.25, 0.2), (0.5, 0.2), (0.5, 0.4))
-"""Pairs of `budget` and `last`; the second ones divide the budget by the number that is written."""
+LEFT_RISKS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3)
+"""Pairs of `budget` and `last`; the second ones divide the budget by the number that is written, the third ones, budgets with last=0.2, have left=1."""
 
 STEPS = (2, 4, 8, 16, 32)
 SWEEPS: dict[str, tuple[str, ...]] = {
     "threshold": tuple(f"threshold:tau={tau}" for tau in STATIC),
     "factor": tuple(f"factor:f={f}" for f in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)),
-    "risk": tuple(f"risk:budget={budget},last={last}" for budget, last in RISKS) + tuple(f"risk:budget={budget},last={last},together=1" for budget, last in SHARED_RISKS),
+    "risk": (
+        *(f"risk:budget={budget},last={last}" for budget, last in RISKS),
+        *(f"risk:budget={budget},last={last},together=1" for budget, last in SHARED_RISKS),
+        *(f"risk:budget={budget},last=0.2,left=1" for budget in LEFT_RISKS),
+    ),
     "entropy_bound": tuple(f"entropy_bound:gamma={gamma}" for gamma in (0.001, 0.01, 0.05, 0.1, 0.3, 1.0)),
     "klass": tuple(f"klass:tau={tau},eps={eps}" for tau in (0.6, 0.9) for eps in (0.01, 0.1)),
     "local_leap": tuple(f"local_leap:tau={tau},near={near}" for tau, near in ((0.7, 0.5), (0.8, 0.6), (0.9, 0.75), (0.95, 0.85))),
@@ -57,7 +62,7 @@ SWEEPS: dict[str, tuple[str, ...]] = {
     "spaced": tuple(f"spaced:inner=(threshold:tau={tau}),g0={g0}" for tau in (0.5, 0.7, 0.9) for g0 in (2, 8)),
     "starr": tuple(
         f"starr:c_fast={fast},c_slow={slow},spatial={spatial}"
-        for fast, slow in ((0.7, 0.5), (0.8, 0.6), (0.9, 0.6), (0.9, 0.8), (0.95, 0.8), (0.99, 0.9))
+        for fast, slow in ((0.7, 0.5), (0.8, 0.6), (0.9, 0.6), (0.9, 0.8), (0.95, 0.8), (0.99, 0.9), (0.999, 0.99))
         for spatial in ("abs", "neg")
     )
     + tuple(f"starr:c_fast={fast},c_slow={slow},signals=distribution" for fast, slow in ((0.8, 0.6), (0.9, 0.6), (0.95, 0.8))),
