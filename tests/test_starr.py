@@ -180,6 +180,26 @@ def test_detrended_variance_of_a_steady_rise_is_nothing():
     assert float(spread(torch.tensor([0.7, 0.5, 0.2]).double(), counts, "line")) > 1e-4
 
 
+@pytest.mark.parametrize("radius", [1, 2, 7])
+def test_dissimilarity_is_one_minus_the_cosine_with_the_mean_of_the_neighbours(radius):
+    """Against whole distributions in float64, at both ends of the row, with neighbours that don't count and a place that has none."""
+    generator = torch.Generator().manual_seed(1)
+    chances = torch.rand(2, 8, 5, generator=generator, dtype=torch.float64).pow(4)
+    chances = chances / chances.sum(-1, keepdim=True)
+    counted = torch.tensor([[1, 1, 1, 0, 0, 1, 0, 1], [0, 0, 0, 0, 0, 0, 1, 0]]).bool()
+    tops, ids = chances.topk(5, dim=-1)
+    found = remask.STaRR(signals="distribution", radius=radius).dissimilarity(tops, ids, counted)
+    assert found.max() > 0.5, "cosines below and above a half are met"
+    for row in range(2):
+        for place in range(8):
+            near = [other for other in range(8) if other != place and abs(other - place) <= radius and counted[row, other]]
+            expected = 0.0
+            if near:
+                mean = chances[row, near].mean(0)
+                expected = 1 - float(chances[row, place] @ mean / (chances[row, place].norm() * mean.norm()))
+            assert abs(float(found[row, place]) - expected) < 1e-12, (row, place)
+
+
 def test_a_quantile_is_that_of_each_row_alone():
     values = torch.tensor([[1.0, 2.0, 3.0, 9.0], [4.0, 5.0, 6.0, 7.0]])
     among = torch.tensor([[True, True, True, False], [False, False, False, False]])

@@ -160,9 +160,12 @@ def _read(text: str, hint: Any, where: str) -> Any:
                 raise RemaskError(f"{where} is {text!r}; a part as a value stands in parentheses")
             return _parse(text[1:-1], registry)
     try:
-        return hint(text)
+        value = hint(text)
+        if value != value:
+            raise ValueError("nan compares with nothing")
     except ValueError:
         raise RemaskError(f"{where} is {text!r}; it must be {'a whole number' if hint is int else 'a number'}") from None
+    return value
 
 
 def written(value: object) -> str:
