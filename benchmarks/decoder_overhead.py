@@ -59,7 +59,8 @@ def scene(batch: int, length: int, vocabulary: int, device: torch.device) -> tup
         asked = decoder.shadows(canvas, ~canvas.given, memory)
         left_out = None if asked is None else LeftOut(asked, places(asked), logits[:, : int(asked.sum(1).max())])
         prediction = Prediction.of(logits, logits, best, left_out)
-        return View(canvas, prediction, canvas.masked, torch.full_like(seeds, 3), seeds, keyed_uniforms, ~canvas.given)
+        read = prediction if decoder.everywhere else prediction.at(canvas.masked)  # as the loop does
+        return View(canvas, read, canvas.masked, torch.full_like(seeds, 3), seeds, keyed_uniforms, ~canvas.given)
 
     return empty, view, logits
 

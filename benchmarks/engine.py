@@ -2,8 +2,8 @@
 how many rows are written otherwise in a batch of another size.
 
     python benchmarks/engine.py mixed --model demo --rows 64 --repeats 3
-    python benchmarks/engine.py arrivals --model llada-8b --device cuda --dtype bfloat16 --rows 96 --batch 16 --prompt 64 256 --new 32 128 --decoder low_confidence:steps=32
-    python benchmarks/engine.py flips --model demo --task wordmath --device cuda --dtype bfloat16 --rows 1000 --batch 64 --early-stop --decoder threshold:tau=0.9
+    python benchmarks/engine.py arrivals --model llada-8b --device cuda --dtype bfloat16 --rows 96 --batch 16 --prompt 64 256 --new 32 128 --decoder low_confidence:steps=16
+    python benchmarks/engine.py flips --model demo --task wordmath --device cuda --dtype bfloat16 --rows 1000 --batch 64 --alone 100 --early-stop --decoder threshold:tau=0.9
 
 llada-8b is a network of LLaDA-8B's shape with random weights. mixed: contenders run in turn, in one process; the order changes with every repeat.
 arrivals: at a share of the rate that a full queue is served at, which is measured first.  flips: the same requests in batches of --batch, in batches of --other in
@@ -40,7 +40,12 @@ def network(name: str, device: str, dtype: str) -> Any:
     torch.set_flush_denormal(True)  # as the command line does
     if name != "llada-8b":
         return remask.load(name, device=device, dtype=dtype)
-    return build(LLADA_8B, torch.device(device)).to(getattr(torch, dtype)).eval().requires_grad_(False)
+    with torch.device(device):  # eight billion numbers are drawn there, and not on the host first
+        made = build(LLADA_8B, torch.device(device))
+    made = made.to(getattr(torch, dtype)).eval().requires_grad_(False)
+    if made.device.type == "cuda":
+        torch.cuda.empty_cache()  # the float32 weights: the engine takes what the device says is free
+    return made
 
 
 def requests(arguments: argparse.Namespace, model: Any) -> list[Request]:
@@ -150,6 +155,7 @@ def arrivals(arguments: argparse.Namespace) -> dict[str, Any]:
     begun = time.monotonic()
     through_engine(engine, asked)
     full = time.monotonic() - begun
+    print(f"full queue: {full:.1f} s, {len(asked) / full:.2f} rows a second", flush=True)
     rate = arguments.load * len(asked) / full
     engine.start()
     chance, tickets = random.Random(1), []

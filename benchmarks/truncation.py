@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="")
     chosen = parser.parse_args()
+    torch.set_flush_denormal(True)  # as the command line does
     task = tasks.get(chosen.task)
     model = remask.load(chosen.model or task.model, device=chosen.device, dtype="float32")
     items = task.sample(chosen.items, seed=0, split="test")

@@ -27,6 +27,25 @@ def test_the_scores_of_a_belief():
     near(belief.entropy, [[ENTROPY, ENTROPY]])
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.9])
+def test_scores_are_those_of_the_whole_where_they_are_asked_for(share):
+    chance = torch.Generator().manual_seed(0)
+    logits, candidates = torch.randn(3, 7, 11, generator=chance) * 4, torch.randint(11, (3, 7), generator=chance)
+    asked = torch.rand(3, 7, generator=chance) < share
+    whole = Prediction.of(logits, logits / 2, candidates)
+    part = whole.at(asked)
+    assert part.candidates is candidates
+    assert whole.raw.asked is None
+    for one, other in ((part.raw, whole.raw), (part.shaped, whole.shaped)):
+        for name in ("confidence", "sampled_confidence", "margin", "entropy", "top_two"):
+            assert torch.equal(getattr(one, name)[asked], getattr(other, name)[asked]), name
+        assert torch.equal(one.probabilities, other.probabilities)
+        assert torch.equal(one.token, other.token)
+    assert bool((part.raw.confidence[~asked] == 0).all()) == (share < 0.6), "taken out where they are few"
+    same = Prediction.of(logits, logits, candidates).at(asked)
+    assert same.raw is same.shaped
+
+
 def test_a_belief_over_one_token_has_no_margin():
     assert Belief(torch.zeros(1, 2, 1), torch.zeros(1, 2).long()).margin.tolist() == [[0, 0]]
 

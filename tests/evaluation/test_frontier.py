@@ -18,6 +18,7 @@ from remask.evaluation.example import spelled
 from remask.evaluation.frontier import SWEEPS, Point, area, at_loss, chosen, file_name, frontier, settings
 from remask.evaluation.frontier_page import page
 from remask.evaluation.frontier_plot import picture
+from remask.evaluation.harness import read_records
 from remask.evaluation.intervals import paired_difference
 from remask.text.ending import before_end
 from remask.text.tokenizer import Tokenizer
@@ -143,14 +144,13 @@ def test_the_point_that_is_pointed_at_tells_its_setting_and_its_example(tmp_path
         driver.quit()
 
 
-def swept(checkpoint, folder, reports=None, **about):
+def swept(checkpoint, folder, reports=None, decode=True, **about):
     """One setting of a tiny network."""
     task, model = tasks.get("sudoku4"), remask.load(str(checkpoint))
     items = task.sample(3, seed=0, split="valid"), task.sample(4, seed=0, split="test")
     report = None if reports is None else lambda *said: reports.append(said)
-    return frontier(
-        model, ["threshold:tau=0.5"], *items, folder, make=lambda spec: {"decoder": parse_decoder(spec)}, max_new_tokens=16, batch=2, sweep=False, about=about, report=report
-    )
+    parts = {"max_new_tokens": 16, "batch": 2, "sweep": False, "decode": decode}
+    return frontier(model, ["threshold:tau=0.5"], *items, folder, make=lambda spec: {"decoder": parse_decoder(spec)}, about=about, report=report, **parts)
 
 
 def test_progress_is_told_with_what_there_is_to_do_and_not_again_for_what_is_kept(checkpoint, tmp_path):
@@ -177,6 +177,35 @@ def test_a_folder_of_other_settings_is_refused(checkpoint, tmp_path):
     with pytest.raises(RemaskError, match="window whole, not blocks:4; name another folder"):
         swept(checkpoint, tmp_path, window="blocks:4")
     swept(checkpoint, tmp_path, window="whole")
+
+
+def test_a_run_that_was_cut_off_is_reported_as_far_as_it_came_and_on_another_device(checkpoint, tmp_path, monkeypatch):
+    with pytest.raises(RemaskError, match="no run was begun"):
+        swept(checkpoint, tmp_path, decode=False)
+    points = swept(checkpoint, tmp_path)
+    for name in ("run.json", "environment.json"):
+        noted = json.loads((tmp_path / name).read_text())
+        (tmp_path / name).write_text(json.dumps({**noted, "device": "cuda (a card)"}))
+    monkeypatch.setattr("remask.evaluation.harness.complete", None)
+    monkeypatch.setattr("remask.evaluation.example.generate", None)
+    assert swept(checkpoint, tmp_path, decode=False) == points
+    for made in (tmp_path / "test" / "threshold~tau=0.5.jsonl", *(tmp_path / "examples").iterdir()):
+        made.write_bytes(made.read_bytes()[:-9])  # torn
+    (left,) = swept(checkpoint, tmp_path, decode=False)
+    assert left == replace(points[0], example="")
+    assert json.loads((tmp_path / "frontier.jsonl").read_text())["environment"]["device"] == "cuda (a card)"
+    (tmp_path / "test" / "low_confidence.jsonl").unlink()
+    with pytest.raises(RemaskError, match="continue the run"):
+        swept(checkpoint, tmp_path, decode=False)
+
+
+def test_cutting_off_a_torn_line_writes_no_other_line_anew(tmp_path, monkeypatch):
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"index": 0, "text": "ä"}\n{"index": 1}\n{"ind', encoding="utf-8")
+    monkeypatch.setattr(type(path), "write_text", None)
+    monkeypatch.setattr(type(path), "write_bytes", None)
+    assert sorted(read_records(path)) == [0, 1]
+    assert path.read_text(encoding="utf-8") == '{"index": 0, "text": "ä"}\n{"index": 1}\n'
 
 
 def test_every_line_says_where_it_was_measured_and_what_it_cost(checkpoint, tmp_path):

@@ -78,6 +78,7 @@ def frontier(
     batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
     seed: Seed = 0,
     sweep: Annotated[bool, typer.Option("--sweep/--no-sweep", help="Whether a bare name stands for its sweep of settings, or for itself.")] = True,
+    decode: Annotated[bool, typer.Option("--decode/--no-decode", help="Of a run that was cut off: report the settings that it finished, and decode none.")] = True,
 ) -> None:
     """Accuracy against forwards: sweep every decoder on validation items, report what is best at some budget on test items.
 
@@ -103,7 +104,7 @@ def frontier(
         bar = progress.add_task(task, total=None)
         points = judge.frontier(
             network, names, swept, reported, out, make=lambda spec: parts(spec, window, reuse), max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed,
-            sweep=sweep, about={"task": task, "model": model or chosen.model, "window": window, "reuse": reuse},
+            sweep=sweep, decode=decode, about={"task": task, "model": model or chosen.model, "window": window, "reuse": reuse},
             report=lambda what, done, total: progress.update(bar, description=what, completed=done, total=total),
         )  # fmt: skip
     title = f"{task}: accuracy against forwards, {test} test items"

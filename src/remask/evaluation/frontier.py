@@ -12,8 +12,8 @@ from typing import Any
 from remask.decoders.joint_threshold import PRESETS
 from remask.errors import RemaskError
 from remask.evaluation.against import at_equal_forwards
-from remask.evaluation.example import example
-from remask.evaluation.harness import encoded, environment, evaluate, summarise
+from remask.evaluation.example import complete, example
+from remask.evaluation.harness import encoded, environment, evaluate, read_records, summarise
 from remask.evaluation.intervals import paired_difference
 from remask.evaluation.tasks.base import Item
 from remask.spec import spec as spec_of
@@ -123,6 +123,7 @@ def frontier(
     batch: int = 16,
     seed: int = 0,
     sweep: bool = True,
+    decode: bool = True,
     about: dict[str, Any] | None = None,
     report: Callable[[str, int, int], None] | None = None,
 ) -> list[Point]:
@@ -130,9 +131,11 @@ def frontier(
 
     The first point is the reference, one token per forward. The first test item is traced under every point, in examples/.
     sweep: False runs names as they are written.  about: goes into every line of frontier.jsonl.
+    decode: False reports the settings whose results `folder` holds whole, of a run that was cut off; settings it did not come to are left out, on any device.
     """
-    where = environment(model)
+    where = environment(model) if decode else noted(folder / "environment.json")
     same_run(folder, {**(about or {}), "seed": seed, "max_new_tokens": max_new_tokens, "device": where["device"], "dtype": where["dtype"]})
+    written(folder / "environment.json", where)
     (folder / "valid").mkdir(parents=True, exist_ok=True)
     (folder / "test").mkdir(exist_ok=True)
     (folder / "examples").mkdir(exist_ok=True)
@@ -140,6 +143,8 @@ def frontier(
 
     def run(spec: str, split: str, items: Sequence[Item]) -> list[dict[str, Any]]:
         out = folder / split / (file_name(spec) + ".jsonl")
+        if not decode and len(read_records(out)) < len(items):
+            return []
 
         def told(done: int) -> None:
             if report is not None:
@@ -147,15 +152,23 @@ def frontier(
 
         return evaluate(model, items, max_new_tokens=max_new_tokens, batch=batch, seed=seed, out=out, report=told, asked=asked[split], **make(spec))
 
+    def shown(spec: str) -> str:
+        path = folder / "examples" / (file_name(spec) + ".jsonl")
+        return example(model, test[0], path, max_new_tokens=max_new_tokens, seed=seed, **make(spec)) if decode or complete(path) else ""
+
     base = summarise(run(REFERENCE, "valid", valid), model)["accuracy"]
     frozen: list[tuple[str, str, float]] = [(REFERENCE, REFERENCE, 0.0)]
     for name in names:
-        summaries = {spec: summarise(run(spec, "valid", valid), model) for spec in (settings(name) if sweep else (name,))}
+        made = {spec: run(spec, "valid", valid) for spec in (settings(name) if sweep else (name,))}
+        summaries = {spec: summarise(records, model) for spec, records in made.items() if records}
         kept = chosen({spec: (summary["forwards_per_row"], summary["accuracy"]) for spec, summary in summaries.items()})
         frozen += [(name, spec, summaries[spec]["accuracy"] - base) for spec in kept if (name, spec) != frozen[0][:2]]
     records = {spec: run(spec, "test", test) for _, spec, _ in frozen}
+    if not records[REFERENCE]:
+        raise RemaskError(f"{folder} does not hold {REFERENCE} on the test items yet, and the others are compared with it; continue the run")
+    frozen = [one for one in frozen if records[one[1]]]
     static = [records[spec] for name, spec, _ in frozen if name == "threshold"]
-    examples = {spec: example(model, test[0], folder / "examples" / (file_name(spec) + ".jsonl"), max_new_tokens=max_new_tokens, seed=seed, **make(spec)) for spec in records}
+    examples = {spec: shown(spec) for spec in dict.fromkeys(spec for _, spec, _ in frozen)}
     points = [point_of(name, spec, kept, records[spec], records[REFERENCE], static, examples[spec], model) for name, spec, kept in frozen]
     more = {**(about or {}), "chosen_on": len(valid), "items": len(test), "batch": batch, "max_new_tokens": max_new_tokens, "environment": where}
     areas = areas_of(points)
@@ -168,11 +181,25 @@ def same_run(folder: Path, settings: dict[str, Any]) -> None:
     """Note in `folder` what its results depend on besides decoder and item; raise where something else is noted."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.json"
-    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
-    for name in {**noted, **settings}:
-        if noted.get(name) != settings.get(name):
-            raise RemaskError(f"{folder} holds results with {name} {noted.get(name)}, not {settings.get(name)}; name another folder")
-    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    before = noted(path) if path.exists() else settings
+    for name in {**before, **settings}:
+        if before.get(name) != settings.get(name):
+            raise RemaskError(f"{folder} holds results with {name} {before.get(name)}, not {settings.get(name)}; name another folder")
+    written(path, settings)
+
+
+def noted(path: Path) -> dict[str, Any]:
+    """What a run noted of itself."""
+    if not path.exists():
+        raise RemaskError(f"{path} is not there, so no run was begun in this folder; name the folder of one")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def written(path: Path, note: dict[str, Any]) -> None:
+    """Whole or not at all, whenever the process is killed."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def point_of(name: str, spec: str, kept: float, records: Records, reference: Records, static: Sequence[Records], shown: str, model: Any) -> Point:

@@ -98,13 +98,14 @@ def read_records(path: Path) -> dict[int, dict[str, Any]]:
     """The whole lines of a results file; a half-written last one is cut off."""
     if not path.exists():
         return {}
-    whole, _, rest = path.read_text(encoding="utf-8").rpartition("\n")
-    if rest:
-        path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+    held = path.read_bytes()
+    whole = held[: held.rfind(b"\n") + 1]
+    if whole != held:
+        os.truncate(path, len(whole))  # in place: written anew, a kill would lose the others
     try:
-        records = [json.loads(line) for line in whole.splitlines()]
+        records = [json.loads(line) for line in whole.decode("utf-8").splitlines()]
         return {record["index"]: record for record in records}
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise RemaskError(f"{path} is no results file; name another one") from None
 
 

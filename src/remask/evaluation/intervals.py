@@ -39,7 +39,7 @@ def resampled(count: int, draws: int, seed: int) -> Any:
     """(draws, count) int32: how often each of `count` items is drawn, as random.Random(seed).choices draws them."""
     *state, place = random.Random(seed).getstate()[1]
     chance = np.random.RandomState()  # the same Mersenne Twister
-    chance.set_state(("MT19937", state, place))
+    chance.set_state(("MT19937", np.array(state, dtype=np.uint32), place, 0, 0.0))
     times = np.empty((draws, count), dtype=np.int32)
     for draw in times:
         draw[:] = np.bincount((chance.random_sample(count) * count).astype(np.int64), minlength=count)

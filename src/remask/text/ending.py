@@ -17,7 +17,4 @@ def end_ids(model: Any) -> tuple[int, ...]:
 
 def before_end(ids: Sequence[int], end_ids: Sequence[int]) -> list[int]:
     """The ids before the first that ends the text."""
-    for index, token in enumerate(ids):
-        if token in end_ids:
-            return list(ids[:index])
-    return list(ids)
+    return list(ids[: min((ids.index(end) for end in end_ids if end in ids), default=len(ids))])

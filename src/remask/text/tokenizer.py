@@ -46,7 +46,7 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """The text of the ids; ids without a token (vocabulary padding) vanish."""
-        return self.backend.decode([int(i) for i in ids], skip_special_tokens=not keep_special)
+        return self.backend.decode(list(map(int, ids)), skip_special_tokens=not keep_special)
 
     def token(self, index: int) -> str:
         """How one id is spelled, '' if it has no token."""
