@@ -6,20 +6,22 @@
 
 Bars: alone at most 0.70 of the FLOPs at no more than 1 point lost; inside the cache at least 15 % fewer than the cache alone at no more than 1 point lost
 against it. Decoder: one token per forward, early stop as in `remask bench`. Intervals: 95 % paired bootstrap. float32, unless --dtype says otherwise.
+A table is printed, and --out written, after every batch of items, so that a run that is ended tells what it found.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import remask
 from remask.evaluation import tasks
 from remask.evaluation.reuse import REFERENCE, compare
+from remask.training.shards import write_json
 
 EPS = ["5e-5", "5e-4", "5e-3", "5e-2"]
 GATES = ["10", "20", "40"]
@@ -51,10 +53,15 @@ def main() -> None:
     rules = {
         spec: {"reuse": remask.parse_reuse(spec), "window": window} for spec in [REFERENCE, *([chosen.cache] if inside else []), *([] if chosen.only_inside else alone), *inside]
     }
-    found = compare(model, items, rules, max_new_tokens=task.max_new_tokens, batch=chosen.batch, against=inside)
-    if chosen.out is not None:
-        chosen.out.write_text(json.dumps({"task": chosen.task, "window": chosen.window, "reuse": found}, indent=2) + "\n", encoding="utf-8")
-    print(f"{chosen.task}, {len(items)} test items, window {chosen.window}, {found[REFERENCE]['environment']}")
+    for found in compare(model, items, rules, max_new_tokens=task.max_new_tokens, batch=chosen.batch, against=inside):
+        if chosen.out is not None:
+            write_json(chosen.out, {"task": chosen.task, "window": chosen.window, "reuse": found})
+        show(found, f"{chosen.task}, {found[REFERENCE]['items']} of {len(items)} test items, window {chosen.window}")
+
+
+def show(found: dict[str, dict[str, Any]], title: str) -> None:
+    """One table of what is known so far."""
+    print(f"{title}, {found[REFERENCE]['environment']}")
     print("| rule | accuracy | difference | FLOPs | flipped | against the cache | FLOPs against it |\n|---|---|---|---|---|---|---|")
     for spec, made in found.items():
         mean, low, high = made["difference"]
@@ -62,7 +69,7 @@ def main() -> None:
         if "against" in made:
             shift, least, most = made["against"]["difference"]
             other = f"| {shift:+.3f} ({least:+.3f} to {most:+.3f}) | {made['against']['flops_ratio']:.3f} |"
-        print(f"| `{spec}` | {made['accuracy']:.3f} | {mean:+.3f} ({low:+.3f} to {high:+.3f}) | {made['flops_ratio']:.3f} | {made['flip_rate']:.4f} {other}")
+        print(f"| `{spec}` | {made['accuracy']:.3f} | {mean:+.3f} ({low:+.3f} to {high:+.3f}) | {made['flops_ratio']:.3f} | {made['flip_rate']:.4f} {other}", flush=True)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def reuse(
     window: WindowSpec = "whole",
     batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="The summaries as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The summaries as JSON, written after every batch.")] = None,
 ) -> None:
     """Reuse rules against the same decoder without reuse: accuracy, flipped tokens, FLOPs of the layers and seconds, in one run."""
     from rich.console import Console
@@ -140,6 +140,7 @@ def reuse(
     from remask.cli import tables
     from remask.evaluation import reuse as judge
     from remask.evaluation import tasks
+    from remask.training.shards import write_json
 
     specs = list(dict.fromkeys([judge.REFERENCE, *(rule or ["surelock", "prefix", "dual", "dual:inner=(surelock)"])]))
     rules = {spec: parts(decoder, window, spec) for spec in specs}
@@ -148,8 +149,8 @@ def reuse(
     network = open_model(model or chosen.model, device, dtype)
     with Progress(transient=True) as progress:
         bar = progress.add_task(task, total=n * len(specs))
-        found = judge.compare(network, items, rules, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=lambda done: progress.update(bar, completed=done))
-    if out is not None:
-        settings = {"task": task, "split": split, "decoder": decoder, "window": window, "batch": batch}
-        out.write_text(json.dumps({**settings, "reuse": found}, indent=2) + "\n", encoding="utf-8")
+        found = {}
+        for found in judge.compare(network, items, rules, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=lambda done: progress.update(bar, completed=done)):
+            if out is not None:
+                write_json(out, {"task": task, "split": split, "decoder": decoder, "window": window, "batch": batch, "reuse": found})
     Console().print(tables.reuse(found, f"{task}, {n} {split} items, {decoder}, window {window}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from remask.evaluation.flops import Shape
@@ -24,11 +24,12 @@ def compare(
     seed: int = 0,
     report: Callable[[int], None] | None = None,
     against: Mapping[str, str] | None = None,
-) -> dict[str, dict[str, Any]]:
-    """A summary per rule (its parts as keyword arguments; `fresh` among them), alternating after every batch, each batch's order turned by one.
+) -> Iterator[dict[str, dict[str, Any]]]:
+    """After every batch a summary per rule (its parts as keyword arguments; `fresh` among them) of all batches so far; rules take turns, each batch's order turned by one.
 
     against: rule -> another one that it is compared with as well (a rule inside a cache with the cache alone), under "against".
     """
+    where = environment(model)
     shape = Shape.of(model.config)
     made: dict[str, list[tuple[Completion, bool, int]]] = {name: [] for name in rules}
     seconds = dict.fromkeys(rules, 0.0)
@@ -45,8 +46,14 @@ def compare(
             seconds[name] += completions[0].stats.seconds
             if report is not None:
                 report(sum(map(len, made.values())))
-    where = environment(model)
-    others = {name: {"against": {"rule": other, **summary(made[name], made[other], shape)}} for name, other in (against or {}).items()}
+        yield summaries(made, seconds, shape, against or {}, where)
+
+
+def summaries(
+    made: Mapping[str, Sequence[tuple[Completion, bool, int]]], seconds: Mapping[str, float], shape: Shape, against: Mapping[str, str], where: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Every rule beside the reference, and beside what it is to be compared with as well."""
+    others = {name: {"against": {"rule": other, **summary(made[name], made[other], shape)}} for name, other in against.items()}
     return {
         name: {
             **others.get(name, {}),
