@@ -34,7 +34,7 @@ GROUPS = {
         *EACH, "tests/decoders", "tests/test_starr.py", "tests/test_remdm.py", "tests/test_decoder_oracles.py", "tests/test_revisers.py", "tests/test_combinations.py",
         "tests/parity", "tests/docs/test_choosing.py", "tests/cli/test_commands.py",
     ],
-    "reuse": [*EACH, "tests/reuse", "tests/test_combinations.py", "tests/models/test_active_rows.py", "tests/parity", "tests/docs/test_choosing.py"],
+    "reuse": [*EACH, "tests/reuse", "tests/test_captured.py", "tests/test_combinations.py", "tests/models/test_active_rows.py", "tests/parity", "tests/docs/test_choosing.py"],
 }  # fmt: skip
 """What is broken, a module or a package, and the tests that concern it beside the laws."""
 
