@@ -5,9 +5,9 @@
     python benchmarks/decode.py --tiny --device cpu      # the same code in seconds, for its errors, not its figures
 
 reuse: prompt 256, 128 and 512 new tokens, blocks of 32, one row, one token a forward: milliseconds a forward.  locks: `surelock` over `fresh`, window whole, 3/4 of
-the canvas new, one token a forward (beyond 128 positions so many that 96 forwards write all, 48 from 8,192 positions in all on), in turn.  batch: `dual`, 3 tokens a forward, rows against tokens a
-second.  workload: 1,319 prompts of 900 tokens, 256 new, 3 tokens a forward, `dual`; a tenth is run, and the minutes of all are that times ten. The first run of a
-setting, which records, is left out.
+the canvas new, one token a forward (beyond 128 positions so many that 96 forwards write all, 48 from 8,192 positions in all on), in turn.  batch: `dual`, 3 tokens a
+forward, rows against tokens a second.  workload: 1,319 prompts of 900 tokens, 256 new, 3 tokens a forward, `dual`; a tenth is run, and the minutes of all are that
+times ten. The first run of a setting, which records, is left out.
 """
 
 from __future__ import annotations
