@@ -125,7 +125,7 @@ def main() -> None:
     arguments.add_argument("--device", default="cuda")
     arguments.add_argument("--shape", default="llada-8b")
     arguments.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
-    arguments.add_argument("--way", choices=("loop", "captured", "fused", "joined", "compiled"), default="joined")
+    arguments.add_argument("--way", choices=("loop", "captured", "fused", "joined", "compiled"), default="fused")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--batches", nargs="+", type=int, default=[4, 12, 22], help="rows of the workload")
     arguments.add_argument("--quick", action="store_true", help="one round")
