@@ -8,9 +8,9 @@
 
 A step is a whole one: window, reuse, layers, head, tail, decoder, edit, flags to the host. The decoder writes nothing, so that all steps are equal. M below L: `dual`
 with a block of M; M = L: `fresh`. Ways: `loop` is the ordinary loop; `captured` records its network's own layers; `fused` joins matrices and uses kernels around
-the products; `joined` compiles what follows the network into few launches; `compiled` is that with torch.compile of layers beyond 256 positions. `layers` is the network without head, tail, decoder and host, recorded alone. Medians of steps, and of
-three rounds in which the ways take turns, in ms. `--profile` takes cases as well; rows,M,L with M = L and 8 rows or more is a pass of `dual` that opens a block of 32.
-Under the profiler gaps are wider than without it.
+the products; `joined` compiles what follows the network into few launches; `compiled` is that with torch.compile of layers beyond 256 positions. `layers` is the
+network without head, tail, decoder and host, recorded alone. Medians of steps, and of three rounds in which the ways take turns, in ms. `--profile` takes cases as
+well; rows,M,L with M = L and 8 rows or more is a pass of `dual` that opens a block of 32. Under the profiler gaps are wider than without it.
 """
 
 from __future__ import annotations

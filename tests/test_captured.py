@@ -237,9 +237,10 @@ def test_recorded_passes_are_replayed_in_place_and_bounded(monkeypatch, family, 
 
     monkeypatch.setattr(recorder, "capture", capture)
     parts = {"decoder": remask.LowConfidence(), "reuse": remask.parse_reuse(reuse), "window": remask.parse_window("whole" if "lock" in reuse else "blocks:6")}
-    for prompts in (((3, 1, 4), (1, 5, 9)), ((2, 7, 1), (8, 2, 8))):
+    for prompts in (((3, 1, 4), (1, 5, 9)), ((2, 7, 1), (8, 2, 8)), ((6, 2, 8), (3, 1, 8))):
         same(list(remask.denoise(model, canvas(prompts), **parts)), list(remask.denoise(captured, canvas(prompts), **parts)))
         assert 0 < len(recorder.graphs) <= 2
+    assert any(bucket.first for _, bucket in recorder.met), "the second run's first pass is one of them"
     assert len(recorded) > len(recorder.graphs) or reuse != "surelock:eps=100,gate=100", "locks shrink the buckets, so that graphs are dropped"
     captured.sessions.clear()
     recorder.forget(next(iter(recorder.graphs))[0])

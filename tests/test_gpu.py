@@ -41,6 +41,18 @@ def test_a_recorded_decode_is_the_ordinary_one(family, reuse, body):
     assert captured.recorder.graphs
 
 
+@pytest.mark.parametrize("decoder", ["low_confidence", "threshold:0.3", "entropy_bound"])
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1"])
+def test_what_follows_the_network_is_compiled_and_recorded(reuse, decoder):
+    model = network("llada").cuda()
+    captured, first = Captured(model, body=Fused(model).joined()), on_gpu(canvas(FULL))
+    parts = {"decoder": remask.parse_decoder(decoder), "window": remask.Blocks(6), "reuse": remask.parse_reuse(reuse)}
+    for _ in range(3):
+        same(*(list(remask.denoise(one, first, **parts)) for one in (model, captured)))
+    assert captured.recorder.graphs
+    assert next(iter(captured.sessions.values())).joined is not None
+
+
 @pytest.mark.parametrize("family", [family for family in CONFIGS if family not in ("llada", "grouped", "dream")])
 def test_other_families_are_recorded_by_their_own_layers(family):
     model = network(family).cuda()

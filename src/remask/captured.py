@@ -195,19 +195,36 @@ class Session:
             seen, late = following
 
     def first(self, state: State) -> tuple[Step, Late]:
-        """The pass that finds nothing kept: never recorded; its state is moved to where the recorded ones look for it."""
+        """The pass that finds nothing kept. In a session's first run it is not recorded: its state is moved to where recorded passes look for it."""
         sight, length = look(state, self.plan), state.canvas.shape[1]
         asked = asked_of(self.plan, state.canvas, sight.eligible, sight.active, first=True)
         self.bucket = Bucket(None, length if self.plan.reuse.compares else rung(int(asked.sum(1).amax()), length), first=True)
+        state = replace(state, kept=None)
+        if self.places is not None and form(replace(self.places, kept=None)) == form(state):
+            copied(replace(self.places, kept=None), state)
+            return self.handed(self.owner.recorder((self.key, self.bucket), self.opening))
         store = None if self.places is None else self.places.kept.store
-        after, seen = step(self, replace(state, kept=Fixed(store=store)), self.plan)  # pyright: ignore[reportArgumentType]
-        after, signals = ahead(after, self.plan, self.body.shift)
+        after, seen, signals = self.opened(replace(state, kept=Fixed(store=store)))
         if self.places is None or form(self.places) != form(after):
             self.owner.recorder.forget(self.key)
             self.places = replace(mapped(torch.clone, replace(after, kept=None)), kept=after.kept)
         else:
             copied(self.places, after)
         return self.handed((seen, signals))
+
+    def opening(self) -> tuple[Step, Tensor]:
+        """A first pass from `places` to `places`, of which it reads the store's memory and nothing else that was kept."""
+        assert self.places is not None
+        after, seen, signals = self.opened(replace(self.places, kept=Fixed(store=self.places.kept.store)))
+        seen = replace(seen, prediction=mapped_belief(seen.prediction), active=seen.active.clone())
+        copied(self.places, after)
+        return seen, signals
+
+    def opened(self, state: State) -> tuple[State, Step, Tensor]:
+        """The state after a first pass, and what to hand out."""
+        after, seen = step(self, state, self.plan)  # pyright: ignore[reportArgumentType]
+        after, signals = ahead(after, self.plan, self.body.shift)
+        return after, seen, signals
 
     def again(self) -> tuple[Step, Tensor]:
         """A pass from `places` to `places`."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from remask.kernels.layer import (
+    added,
     linear_kernel,
     linear_many,
     linear_twin,
@@ -13,6 +14,7 @@ from remask.kernels.layer import (
     parts_twin,
     settle_kernel,
     settle_twin,
+    settled,
     turn_here,
     turn_kernel,
     turn_twin,
@@ -122,4 +124,22 @@ def test_a_product_in_parts_is_settled_by_the_norm_behind_it(way, dtype, parts, 
     settled, normal = SETTLED[way](on(way, residual), made, on(way, bias), on(way, norm), 1e-5)
     expected = residual.double() + x.double() @ weight.double().T + (bias.double() if biased else 0)
     close(way, settled, expected)
+    close(way, normal, expected / (expected.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.double())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("rows", "columns", "inner"), [(5, 70, 70), (40, 70, 70), (40, 70, 150), (70, 70, 70), (5, 150, 70)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_what_is_added_is_the_residual_and_the_product_however_it_is_cut(monkeypatch, way, rows, columns, inner, biased):
+    """Every branch of the choice among our kernels and the library, in bfloat16; the interpreter is given what a GPU would be."""
+    if way == "kernel":
+        monkeypatch.setattr("remask.kernels.layer.runs_kernels", lambda x: True)
+    x, weight = random(rows, inner, dtype=torch.bfloat16), random(columns, inner, seed=1, dtype=torch.bfloat16) / 8
+    residual, bias, norm = (random(*shape, seed=seed, dtype=torch.bfloat16) for seed, shape in enumerate(((rows, columns), (columns,), (columns,)), 2))
+    expected = residual.double() + x.double() @ weight.double().T + (bias.double() if biased else 0)
+    sum_ = added(on(way, x), on(way, weight), on(way, bias) if biased else None, on(way, residual.clone()))
+    parts = 1 if sum_.parts is None else len(sum_.parts)
+    assert parts == (1 if way == "twin" or rows > 64 or columns > inner else 4 if rows > 32 and inner > columns else 2)
+    settled_, normal = settled(sum_, on(way, norm), 1e-5)
+    close(way, settled_, expected)
     close(way, normal, expected / (expected.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.double())

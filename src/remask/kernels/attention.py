@@ -21,7 +21,13 @@ def attend_few(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -
     """
     rows, _, chosen, width = query.shape
     ours = runs_kernels(query) and rows * chosen <= FEW and width in WIDTHS and query.dtype == torch.bfloat16
-    return (attend_kernel if ours else attend)(query, key, value, seen)
+    return attend_kernel(query, key, value, seen, parts_for(query, key)) if ours else attend(query, key, value, seen)
+
+
+def parts_for(query: Tensor, key: Tensor) -> int:
+    """In how many parts the keys are read: few heads and queries are few programs, which wait for their keys (12.3 us at 32 heads, 32 queries and 512 keys, 9.9 in four)."""
+    rows, heads, chosen, _ = query.shape
+    return 4 if rows * heads <= 32 and chosen <= 64 and key.shape[2] >= 256 else 1
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Tensor:
@@ -38,4 +44,4 @@ def attend_kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None
     """
     from remask.kernels.attention_triton import launch_attend
 
-    return launch_attend(query, key, value, seen, {"PARTS": parts})
+    return launch_attend(query, key, value, seen, {"PARTS": parts, "num_stages": 3 if parts == 1 else 2})

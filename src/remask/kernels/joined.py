@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from remask.kernels.graphs import mapped
 
@@ -34,6 +33,7 @@ class Joined:
 
     def compile(self, trees: Tree, leaves: list[Tensor]) -> Callable[..., Any]:
         """From tensors of the same form: what inference mode made cannot be traced."""
+        from torch.fx.experimental.proxy_tensor import make_fx
 
         def work(*leaves: Tensor) -> list[Tensor]:
             given = iter(leaves)

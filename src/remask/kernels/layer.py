@@ -11,8 +11,11 @@ from torch.nn import functional
 from remask.kernels import runs_kernels
 from remask.kernels.attention import FEW as ATTENDED
 
-FEW = 32
-"""Rows up to which our own product streams its weights faster than the library's does."""
+
+def streams(x: Tensor, weight: Tensor, gated: bool) -> bool:
+    """Whether our own product, which reads its weights once, is faster than the library's: measured at LLaDA-8B's sizes on an H200 (docs/findings/gpu.md)."""
+    rows, narrow = x.shape[0], weight.shape[0] <= weight.shape[1]
+    return runs_kernels(x) and x.dtype == torch.bfloat16 and (rows <= 32 or (rows <= 64 and (gated or narrow)))
 
 
 def normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -37,7 +40,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, residual: T
     """x (N, D) times weight (O, D) transposed, plus bias; then SiLU of the first half times the second, if gated; then plus residual. Returns (N, O), or (N, O / 2) if gated."""
     how = linear_twin
     if runs_kernels(x):
-        how = linear_kernel if x.shape[0] <= FEW and x.dtype == torch.bfloat16 else linear_many
+        how = linear_kernel if streams(x, weight, gated) else linear_many
     return how(x, weight, bias, residual=residual, gated=gated)
 
 
@@ -79,19 +82,24 @@ class Sum:
 
 
 def added(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor) -> Sum:
-    """residual (N, O) plus the product of x and weight and the bias; of few rows in parts, for the norm behind it to add up.
+    """residual (N, O), which may be written over, plus the product of x and weight and the bias; of few rows in parts, for the norm behind it to add up.
 
     A product of few columns is over before the card reads at full speed: more programs, each with a part of the inner dimension, start it faster.
     """
     parts = parts_for(x, weight)
+    if parts == 1 and bias is None and runs_kernels(x) and not streams(x, weight, gated=False):
+        return Sum(residual.addmm_(x, weight.t()))  # elsewhere the library copies the residual first
     if parts == 1:
         return Sum(linear(x, weight, bias, residual=residual))
     return Sum(residual, (parts_kernel if runs_kernels(x) else parts_twin)(x, weight, parts), bias)
 
 
 def parts_for(x: Tensor, weight: Tensor) -> int:
-    """How many parts pay."""
-    return 1
+    """How many parts pay: see `streams`."""
+    columns, inner = weight.shape
+    if columns > inner or not streams(x, weight, gated=False):
+        return 1
+    return 2 if x.shape[0] <= 32 or columns == inner else 4
 
 
 def parts_twin(x: Tensor, weight: Tensor, parts: int) -> Tensor:

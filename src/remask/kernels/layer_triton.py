@@ -55,9 +55,19 @@ def _linear(
     tl.store(out + tl.program_id(1) * rows * columns + place, total, mask=inside_out)
 
 
-def tile_of(rows: int, gated: bool) -> dict[str, Any]:
-    """What a program takes: 32 columns make 128 programs of 4,096, one wave of the 132 multiprocessors of an H100."""
-    return {"ROWS": max(16, triton.next_power_of_2(rows)), "COLUMNS": 32, "INNER": 64 if gated else 128, "num_warps": 4, "num_stages": 5}
+def tile_of(rows: int, *, gated: bool = False, parts: int = 1) -> dict[str, Any]:
+    """What a program takes: the fastest of benchmarks/step.py --tiles on an H200.
+
+    32 columns and four stages of 128, or of a gate three, let three programs share a multiprocessor, so that the 384 of a product of 12,288 columns all run at once.
+    """
+    columns, inner, warps, stages = 64, 64, 4, 4
+    if rows <= 32:
+        columns, inner, stages = 32, 128, 3 if gated else 5 if parts > 1 else 4
+    elif rows <= 64 and parts == 4:
+        inner, warps, stages = 128, 8, 3
+    elif rows <= 64:
+        columns, inner = 32, 64 if gated else 128
+    return {"ROWS": max(16, triton.next_power_of_2(rows)), "COLUMNS": columns, "INNER": inner, "num_warps": warps, "num_stages": stages}
 
 
 def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, gated: bool, tile: dict[str, Any] | None = None) -> Tensor:
@@ -65,7 +75,7 @@ def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tens
     rows, inner = x.shape
     columns = weight.shape[0] // (2 if gated else 1)
     out = torch.empty(rows, columns, dtype=x.dtype, device=x.device)
-    tile = tile or tile_of(rows, gated)
+    tile = tile or tile_of(rows, gated=gated)
     _linear[(triton.cdiv(columns, tile["COLUMNS"]),)](
         x, weight, bias, residual, out, rows, inner, columns, BIAS=bias is not None, RESIDUAL=residual is not None, GATED=gated, WIDE=not x.is_cuda, PARTS=1, **tile,
     )  # fmt: skip
@@ -77,7 +87,7 @@ def launch_parts(x: Tensor, weight: Tensor, parts: int, tile: dict[str, Any] | N
     rows, inner = x.shape
     columns = weight.shape[0]
     out = torch.empty(parts, rows, columns, device=x.device)
-    tile = tile or tile_of(rows, gated=False)
+    tile = tile or tile_of(rows, parts=parts)
     _linear[(triton.cdiv(columns, tile["COLUMNS"]), parts)](
         x, weight, None, None, out, rows, inner, columns, BIAS=False, RESIDUAL=False, GATED=False, WIDE=not x.is_cuda, PARTS=parts, **tile,
     )  # fmt: skip

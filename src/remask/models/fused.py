@@ -97,20 +97,23 @@ class Fused:
         self.tables: dict[int, tuple[Tensor, Tensor]] = {}
 
     def joined(self) -> Fused:
-        """The same weights; what follows the network (decoder, canvas, reuse rule, flags) is compiled into a few launches, once for a shape and plan, in seconds."""
+        """The same weights; what follows the network (decoder, canvas, reuse rule, flags) is compiled into a few launches, once for a shape and plan, in seconds.
+
+        Not run on a GPU yet (docs/findings/gpu.md).
+        """
         other = copy(self)
         other.compiles = True
         return other
 
     def compiled(self) -> Fused:
-        """As `joined`, and passes of more than EAGER positions go through `torch.compile`, one graph for all layers and each bucket.
+        """The same weights; passes of more than EAGER positions go through `torch.compile`, one graph for all layers and each bucket.
 
         Each bucket takes seconds to compile, and the process's limit of compiled forms a function is raised to hold them all.
         """
         from torch import _dynamo as dynamo
 
         dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, 64)
-        other = self.joined()
+        other = copy(self)
         other.many = torch.compile(plain_layer, dynamic=False)
         return other
 
