@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+import remask
 from benchmarks import dsl_cause, dsl_text, training
 from remask.channel import random_codes
 from remask.evaluation.text.matched import Sampled
@@ -98,7 +99,8 @@ def test_the_parts_of_a_decode_are_read_from_real_text(folder):
     command = ["--model", f"mdlm={folder / 'mdlm'}", "--model", f"dsl={folder / 'dsl'}", "--judge", str(folder / "judge"), "--data", str(folder)]
     lines = dsl_cause.main([*command, "--rows", "4", "--length", "16", "--batch", "2", "--points", "4", "--finish", "0.5", "1000"])
     assert [line.split(":")[0].split(" ")[0].strip(",") for line in lines] == [
-        "4", "mdlm", "masked", "fixed/kept/calibration", "dsl", "masked", *["fixed/kept/calibration"] * 5, "SNR", "bounds", "the", "finished", "finished"
+        "4", "mdlm", "masked", "fixed/kept/calibration", *["errors"] * 2,
+        "dsl", "masked", *["fixed/kept/calibration"] * 5, *["errors"] * 2, "SNR", "bounds", "the", "finished", "finished",
     ]  # fmt: skip
     assert lines[-1].startswith("finished from SNR 1000")
 
@@ -112,3 +114,18 @@ def test_a_real_state_that_hides_nothing_is_finished_as_it_was():
     cost, error = dsl_cause.alone(codes, torch.full((3,), 1 / 3, dtype=torch.float64), rows, 0.0)
     assert cost == pytest.approx(float(torch.tensor(3.0).log()))
     assert error > 0.5
+
+
+def test_doubt_is_told_apart_by_rank():
+    wrong = torch.tensor([True, False, False, True, False])
+    assert dsl_cause.area(torch.tensor([5.0, 1.0, 2.0, 4.0, 3.0]), wrong) == 1
+    assert dsl_cause.area(torch.tensor([1.0, 4.0, 5.0, 2.0, 3.0]), wrong) == 0
+    assert dsl_cause.area(torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0]), wrong) == pytest.approx(4 / 6)
+
+
+def test_mistakes_are_wrong_where_they_are_said_to_be(folder):
+    writer = remask.load(str(folder / "mdlm"))
+    rows = torch.randint(10, (20, 16), generator=torch.Generator().manual_seed(0))
+    for shown, wrong in dsl_cause.mistaken(writer, rows).values():
+        assert torch.equal(shown != rows, wrong)
+        assert 0.05 < float(wrong.float().mean()) < 0.3
