@@ -3,15 +3,16 @@
     python benchmarks/dsl_cause.py --model mdlm=runs/continued/checkpoint --model dsl=runs/mixed/checkpoint --data runs/fiction_data --judge runs/judge/checkpoint
 
 Rows are windows spread over the validation text. Printed for every network: the cross-entropy of masked tokens by the share that is masked; how many of the wrong tokens
-in a text it would correct and of the right ones keep. Of a network of states besides: its cross-entropy over SNR beside the exact posterior of one position alone, both
-bounds, corrections by the SNR that written tokens are shown at, and what a judge makes of text that the SDE finishes from a real state of some SNR: where that cost
-rises, the walk is led astray.
+in a text it would correct and of the right ones keep; whether the probability of its own token tells wrong from right (AUC, 15 % of a row wrong), for wrong tokens of any
+kind and for those that the first network would have written itself, beside what a network sees that masks an eighth of the row at a time. Of a network of states
+besides: its cross-entropy over SNR beside the exact posterior of one position alone, both bounds, corrections by the SNR that written tokens are shown at, and what a
+judge makes of text that the SDE finishes from a real state of some SNR: where that cost rises, the walk is led astray.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -100,16 +101,55 @@ def describe_states(model: Any, rows: Tensor, prior: Tensor, batch: int, points:
 def revisions(model: Any, rows: Tensor, batch: int) -> list[str]:
     """Fix and keep rates and calibration error; a network of states is asked at several SNRs of what it is shown."""
     lines, states = list[str](), hasattr(model, "read")
-    trained = model.snr_max if states else 0.0
     for snr in SHOWN if states else (0.0,):
-        if states:
-            model.snr_max = snr
-        made = {share: revise(model, rows, share, batch=batch) for share in (0.05, 0.1, 0.3)}
+        made = {share: revise(at_snr(model, snr), rows, share, batch=batch) for share in (0.05, 0.1, 0.3)}
         rates = ", ".join(f"{share:.0%} wrong: {float(one.fixed.mean()):.3f}/{float(one.kept.mean()):.3f}/{one.calibration:.3f}" for share, one in made.items())
         lines.append(f"fixed/kept/calibration error{f' shown at SNR {snr:g}' if states else ''}: {rates}")
-    if states:
-        model.snr_max = trained
     return lines
+
+
+@torch.inference_mode()
+def mistaken(writer: Any, rows: Tensor, share: float = 0.15, seed: int = 0) -> dict[str, tuple[Tensor, Tensor]]:
+    """Rows with wrong tokens and where they are, by kind: any token but the true one, or drawn from what `writer` expects at these places, the true one aside."""
+    generator = torch.Generator().manual_seed(seed)
+    wrong = torch.rand(rows.shape, generator=generator) < share
+    logits = writer.logits(rows.masked_fill(wrong, writer.mask_id)).cpu()[..., : writer.mask_id].float()
+    law = torch.softmax(logits.scatter(-1, rows[..., None], float("-inf")), dim=-1)
+    drawn = torch.multinomial(law.flatten(0, 1), 1, generator=generator).view_as(rows)
+    other = (rows + torch.randint(1, writer.mask_id, rows.shape, generator=generator)) % writer.mask_id
+    return {"any": (torch.where(wrong, other, rows), wrong), "its own": (torch.where(wrong, drawn, rows), wrong)}
+
+
+def area(doubt: Tensor, wrong: Tensor) -> float:
+    """The chance that a wrong token is doubted more than a right one."""
+    ranks = doubt.flatten().double().argsort().argsort().double()
+    bad, good = float(wrong.sum()), float((~wrong).sum())
+    return (float(ranks[wrong.flatten()].sum()) - bad * (bad - 1) / 2) / (bad * good)
+
+
+@torch.inference_mode()
+def own_probability(model: Any, shown: Tensor, where: Tensor | None = None) -> Tensor:
+    """(B, L) log-probability of the token that stands there, which is masked `where` told."""
+    asked = shown if where is None else shown.masked_fill(where, model.mask_id)
+    return torch.log_softmax(model.logits(asked).cpu()[..., : model.mask_id].double(), dim=-1).gather(-1, shown[..., None])[..., 0]
+
+
+def doubts(model: Any, errors: Mapping[str, tuple[Tensor, Tensor]], passes: int = 8) -> list[str]:
+    """How well wrong tokens are told from right ones: in one pass, at each SNR shown, and with every token masked in one of `passes`."""
+    lines = list[str]()
+    for kind, (shown, wrong) in errors.items():
+        turn = torch.rand(shown.shape, generator=torch.Generator().manual_seed(1)).argsort(1) % passes
+        hidden = sum((own_probability(model, shown, turn == k).masked_fill(turn != k, 0.0) for k in range(passes)), start=torch.zeros(shown.shape, dtype=torch.float64))
+        seen = {snr: area(-own_probability(at_snr(model, snr), shown), wrong) for snr in (SHOWN if hasattr(model, "read") else (0.0,))}
+        lines.append(f"errors, {kind}: AUC " + ", ".join(f"SNR {snr:g} {value:.3f}" for snr, value in seen.items()) + f", masked an eighth at a time {area(-hidden, wrong):.3f}")
+    return lines
+
+
+def at_snr(model: Any, snr: float) -> Any:
+    """The network, showing written tokens at this SNR if it has one."""
+    if hasattr(model, "read"):
+        model.snr_max = snr
+    return model
 
 
 def walks(model: Any, judge: Any, rows: Tensor, firsts: Sequence[float], points: int, batch: int) -> list[str]:
@@ -139,11 +179,15 @@ def main(arguments: Sequence[str] | None = None) -> list[str]:
     judge: Any = remask.load(chosen.judge, device=chosen.device, dtype=chosen.dtype) if chosen.judge else None
     stream = read_stream(chosen.data / "fiction_valid.xz")
     rows = spread(stream, chosen.rows, chosen.length)
-    lines = [f"{len(rows)} windows of {chosen.length}"]
+    lines, errors = [f"{len(rows)} windows of {chosen.length}"], dict[str, tuple[Tensor, Tensor]]()
     for name, _, folder in (text.partition("=") for text in chosen.model):
         model: Any = remask.load(folder, device=chosen.device, dtype=chosen.dtype)
         own = [f"{name}: {environment(model)}", "masked, nats and share right: " + read_masked(model, rows, chosen.batch)]
-        own += revisions(model, rows[: max(1, len(rows) // 2)], chosen.batch)
+        few = rows[: max(1, len(rows) // 2)]
+        errors = errors or mistaken(model, few)
+        trained = getattr(model, "snr_max", 0.0)
+        own += [*revisions(model, few, chosen.batch), *doubts(model, errors)]
+        at_snr(model, trained)
         if hasattr(model, "read"):
             shares = torch.bincount(stream.long(), minlength=model.mask_id)[: model.mask_id].double() + 0.1
             own += describe_states(model, rows, shares / shares.sum(), chosen.batch, chosen.points)

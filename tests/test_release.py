@@ -36,3 +36,10 @@ def test_a_shipped_checkpoint_says_what_it_learned_from_and_its_licence(card):
     text = card.read_text(encoding="utf-8")
     for said in ("**Data**", "**Recipe**", "**Metrics**", "Licence: Apache-2.0"):
         assert said in text
+
+
+def test_shipped_checkpoints_stay_small():
+    """What a checkout has to carry, in bytes."""
+    sizes = {folder.name: sum(file.stat().st_size for file in folder.iterdir()) for folder in (ROOT / "checkpoints").iterdir()}
+    assert sum(sizes.values()) < 128e6
+    assert all(size < 24e6 for name, size in sizes.items() if name.startswith("fiction"))

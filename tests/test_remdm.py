@@ -71,3 +71,29 @@ def test_conf_masks_again_at_most_one_token_a_step_and_the_least_sure_most_often
     largest = (1 - decoder.rates(torch.tensor([4]))[1]) / decoder.rates(torch.tensor([4]))[0]
     expected = largest.clamp(max=1) * torch.softmax(-psi[0], 0)
     assert ((share - expected).abs() < BOUND * (expected * (1 - expected) / ROWS).sqrt()).all()
+
+
+def test_doubt_masks_again_as_many_as_cap_in_proportion_to_what_the_network_doubts():
+    decoder, model = remask.ReMDM(steps=8, strategy="doubt", eta=0.1), chain_7()
+    plan = Plan(decoder)
+    state = start(remask.Canvas.from_prompts(torch.full((ROWS, LENGTH), MASK), mask_id=MASK), plan, torch.arange(ROWS))
+    tokens = torch.tensor([1, 0, 2, 1]).expand(ROWS, -1)
+    shown = replace(state.canvas, tokens=tokens)
+    _, seen = step(model, replace(state, canvas=shown, decoder=replace(state.decoder, made=state.decoder.made + 4)), plan)
+    assert seen.edit.remask is not None
+    share = seen.edit.remask.double().mean(0)
+    believed = torch.softmax(model.logits(tokens[:1]).double(), dim=-1)[0, :, :MASK]
+    doubt = 1 - believed.gather(-1, tokens[0, :, None])[:, 0]
+    assert doubt.max() > 2 * doubt.min() > 0.01, "otherwise nothing is tested"
+    expected = 0.1 * doubt / doubt.mean()
+    assert ((share - expected).abs() < BOUND * (expected * (1 - expected) / ROWS).sqrt()).all()
+    assert decoder.rescores
+    assert not remask.ReMDM().rescores
+
+
+def test_doubt_without_differences_is_cap():
+    """Three tokens that follow each other at random: what stands there is doubted alike everywhere."""
+    even = remask.testing.MarkovDenoiser(torch.ones(3), torch.ones(3, 3))
+    canvas = torch.full((8, 40), MASK)
+    made = [remask.decode(even, canvas, decoder=remask.ReMDM(steps=12, strategy=strategy, eta=0.2), shapers=(remask.Temperature(1.0),), seed=3) for strategy in ("cap", "doubt")]
+    assert torch.equal(torch.stack(made[0].tokens), torch.stack(made[1].tokens))

@@ -29,6 +29,7 @@ MORE = [
     "prophet:early=3,middle=2,late=1,of=canvas", "joint_threshold:write_tau=0.4,edit_tau=0.4,post=3", "joint_threshold:write_tau=0.4,edit_tau=0.3,most=3,check=false",
     "p2:steps=5,eta=0.5", "remdm:steps=9,strategy=rescale,eta=0.3", "remdm:steps=9,strategy=switch,eta=0.3", "core:every=3,suspects=2,reviews=2,steps=6",
     "wino:tau=0.4,check=0.6,least=2,most=4", "spaced:inner=(threshold:tau=0.3),g0=4", "entropy_bound:gamma=0.7", "origin:steps=4", "topk_margin:steps=5,alg_temp=0.5",
+    "remdm:steps=9,strategy=doubt,eta=0.3",
     *SETTINGS, *(f"{text},min_history=1,c_fast=0.75,c_slow=0.2" for text in SETTINGS if "H2" not in text and "tau_max" not in text),
 ]  # fmt: skip
 

@@ -11,6 +11,7 @@ REVISING = [
     "wino",
     "hierarchy:remask=true,tau=0.5,low=0.5",
     "remdm:steps=9",
+    "remdm:steps=9,strategy=doubt,eta=0.3",
     "core:every=2,suspects=3",
     "joint_threshold:write_tau=0.5,edit_tau=0.6",
     "spaced:inner=(p2:steps=7)",

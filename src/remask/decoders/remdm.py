@@ -11,11 +11,14 @@ from torch import Tensor
 from remask.canvas import Canvas, Edit
 from remask.citation import REMDM, Paper
 from remask.decoders.base import Decoder, View
+from remask.decoders.scores import support
 from remask.errors import RemaskError
 from remask.randomness import ORDER, TRANSFER
 
-Strategy = Literal["cap", "rescale", "conf", "loop", "switch"]
+Strategy = Literal["cap", "rescale", "conf", "loop", "switch", "doubt"]
 END = 1e-5
+LEAST = 1e-3
+"""Doubt of a token that the network is sure of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,8 @@ class ReMDM(Decoder):
 
     strategy: cap, min(eta, largest); rescale, eta * largest; conf, largest * softmax(-psi) over the row; switch, cap below
     `t_switch`; loop, MDLM to `alpha_on`, then as many masked as written from `t_on` to `t_off`, then MDLM to the end.
+    doubt (ours): as many are masked again as under cap, shared out in proportion to 1 - p, p being what the network now thinks of the token that
+    stands there. For a network that may doubt what it sees (DSL); the others leave the marginals as they are, this one sharpens them.
     """
 
     revises: ClassVar[bool] = True
@@ -55,6 +60,10 @@ class ReMDM(Decoder):
             raise RemaskError(f"t_on={self.t_on}, t_off={self.t_off}, alpha_on={self.alpha_on}: write 0 < t_off < t_on < 1 and 0 < alpha_on < 1")
         if self.strategy == "loop" and self.eta > (1 - self.alpha_on) / self.alpha_on:
             raise RemaskError(f"eta is {self.eta}; with alpha_on={self.alpha_on} it must be at most {(1 - self.alpha_on) / self.alpha_on:.4g}")
+
+    @property
+    def rescores(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.strategy == "doubt"
 
     def init(self, canvas: Canvas) -> Memory:
         made = torch.zeros(canvas.shape[0], dtype=torch.int64, device=canvas.tokens.device)
@@ -93,6 +102,9 @@ class ReMDM(Decoder):
         if self.strategy == "conf":
             sigma = sigma * torch.softmax(-state.psi.masked_fill(~view.filled, float("inf")), dim=1).nan_to_num(0.0)
         chance = (there - (1 - sigma) * here) / (1 - here)
+        if self.strategy == "doubt":
+            doubt = (1 - support(view).double()).clamp(min=LEAST) * view.filled
+            sigma = sigma * doubt * view.filled.sum(1, keepdim=True) / doubt.sum(1, keepdim=True).clamp(min=LEAST)
         write = view.eligible & (last | (view.uniforms(TRANSFER) < chance))
         again = view.filled & ~last & (view.uniforms(ORDER) < sigma)
         tokens = torch.where(last, view.prediction.shaped.token, view.prediction.candidates)

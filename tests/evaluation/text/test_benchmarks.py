@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+import remask
 from benchmarks import dsl_cause, dsl_text, training
 from remask.channel import random_codes
 from remask.evaluation.text.matched import Sampled
@@ -36,7 +37,9 @@ def test_quality_against_forwards_is_measured_for_every_network_and_continued(fo
     command = ["--model", f"mdlm={folder / 'mdlm'}", "--model", f"dsl={folder / 'dsl'}", "--judge", str(folder / "judge"), "--data", str(folder), "--out", str(tmp_path)]
     command += ["--forwards", "4", "6", "--top-p", "0.5", "1.0", "--length", "16", "--rows", "20", "--tune-rows", "4", "--batch", "16"]
     cells = dsl_text.main(command)
-    discrete = [(forwards, sampler, model) for forwards in (4, 6) for sampler in ("ancestral", "remdm cap", "remdm loop", "remdm conf", "p2") for model in ("mdlm", "dsl")]
+    discrete = [
+        (forwards, sampler, model) for forwards in (4, 6) for sampler in ("ancestral", "remdm cap", "remdm loop", "remdm conf", "remdm doubt", "p2") for model in ("mdlm", "dsl")
+    ]
     continuous = [(forwards, sampler, "dsl") for forwards in (4, 6) for sampler in ("sde", "native hybrid", "commit hybrid")]
     assert sorted((cell.forwards, cell.sampler, cell.model) for cell in cells) == sorted(discrete + continuous)
     for cell in cells:
@@ -44,8 +47,8 @@ def test_quality_against_forwards_is_measured_for_every_network_and_continued(fo
         assert cell.nll[1] <= cell.nll[0] <= cell.nll[2]
         assert cell.inside == (cell.top_p[0] != cell.top_p[1])
     printed = capsys.readouterr().out
-    assert printed.count("| mdlm | ") == 5
-    assert printed.count("| dsl | ") == 8
+    assert printed.count("| mdlm | ") == 6
+    assert printed.count("| dsl | ") == 9
     lines = [json.loads(line) for line in (tmp_path / "cells.jsonl").read_text().splitlines()]
     assert lines[0]["target_entropy"] == pytest.approx(float(torch.special.entr(torch.tensor([2 / 16] * 6 + [1 / 16] * 4)).sum()))
     assert [line["name"] for line in lines[1:5]] == ["real text", "the judge's own", "mdlm", "dsl"]
@@ -98,7 +101,8 @@ def test_the_parts_of_a_decode_are_read_from_real_text(folder):
     command = ["--model", f"mdlm={folder / 'mdlm'}", "--model", f"dsl={folder / 'dsl'}", "--judge", str(folder / "judge"), "--data", str(folder)]
     lines = dsl_cause.main([*command, "--rows", "4", "--length", "16", "--batch", "2", "--points", "4", "--finish", "0.5", "1000"])
     assert [line.split(":")[0].split(" ")[0].strip(",") for line in lines] == [
-        "4", "mdlm", "masked", "fixed/kept/calibration", "dsl", "masked", *["fixed/kept/calibration"] * 5, "SNR", "bounds", "the", "finished", "finished"
+        "4", "mdlm", "masked", "fixed/kept/calibration", *["errors"] * 2,
+        "dsl", "masked", *["fixed/kept/calibration"] * 5, *["errors"] * 2, "SNR", "bounds", "the", "finished", "finished",
     ]  # fmt: skip
     assert lines[-1].startswith("finished from SNR 1000")
 
@@ -112,3 +116,18 @@ def test_a_real_state_that_hides_nothing_is_finished_as_it_was():
     cost, error = dsl_cause.alone(codes, torch.full((3,), 1 / 3, dtype=torch.float64), rows, 0.0)
     assert cost == pytest.approx(float(torch.tensor(3.0).log()))
     assert error > 0.5
+
+
+def test_doubt_is_told_apart_by_rank():
+    wrong = torch.tensor([True, False, False, True, False])
+    assert dsl_cause.area(torch.tensor([5.0, 1.0, 2.0, 4.0, 3.0]), wrong) == 1
+    assert dsl_cause.area(torch.tensor([1.0, 4.0, 5.0, 2.0, 3.0]), wrong) == 0
+    assert dsl_cause.area(torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0]), wrong) == pytest.approx(4 / 6)
+
+
+def test_mistakes_are_wrong_where_they_are_said_to_be(folder):
+    writer = remask.load(str(folder / "mdlm"))
+    rows = torch.randint(10, (20, 16), generator=torch.Generator().manual_seed(0))
+    for shown, wrong in dsl_cause.mistaken(writer, rows).values():
+        assert torch.equal(shown != rows, wrong)
+        assert 0.05 < float(wrong.float().mean()) < 0.3
