@@ -402,10 +402,10 @@ def test_every_decoder_runs_on_a_shipped_checkpoint(tmp_path):
     assert all(summary["items"] == 2 and summary["forwards_per_row"] >= 1 for summary in found.values())
 
 
-@pytest.mark.parametrize("model", ["demo", "fiction", "sudoku"])
+@pytest.mark.parametrize("model", ["demo", "fiction", "fiction-dsl", "sudoku"])
 def test_every_decoder_writes_text_with_the_other_shipped_checkpoints(model, tmp_path):
     """A line a decoder, in one batch of requests."""
-    prompt = {"demo": "Ann has 3 apples.", "fiction": "The old man", "sudoku": "0" * 81}[model]
+    prompt = {"demo": "Ann has 3 apples.", "fiction": "The old man", "fiction-dsl": "The old man", "sudoku": "0" * 81}[model]
     lines = [{"id": name, "prompt": prompt, "decoder": settings(name)[0], "max_new_tokens": 8} for name in remask.decoders()]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     done = remask_command("batch", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--model", model)
