@@ -49,12 +49,27 @@ def recipe(steps: int, save_every: int = 10**6) -> Recipe:
     )
 
 
-def take_part(folder: Path) -> None:
-    """A few steps as one of several processes; each leaves its own weights."""
-    run = Run(recipe(3), folder, init=None, device="cpu", compiled=False)
+def first_gradients(run: Run) -> dict[str, torch.Tensor]:
+    """Three steps; the gradients of the first, before they are clipped."""
+    found: dict[str, torch.Tensor] = {}
+    clip = run.clip
+
+    def keep() -> None:
+        if not found:
+            found.update({name: parameter.grad.clone() for name, parameter in run.model.named_parameters() if parameter.grad is not None})
+        clip()
+
+    run.clip = keep
     for batch in run.batches(3):
         run.learn(batch)
-    torch.save(dict(run.model.named_parameters()), folder / f"rank{run.world.rank}.pt")
+    return found
+
+
+def take_part(folder: Path) -> None:
+    """A few steps as one of several processes; each leaves its own weights and its first gradients."""
+    run = Run(recipe(3), folder, init=None, device="cpu", compiled=False)
+    gradients = first_gradients(run)
+    torch.save({"weights": dict(run.model.named_parameters()), "gradients": gradients}, folder / f"rank{run.world.rank}.pt")
 
 
 if __name__ == "__main__":

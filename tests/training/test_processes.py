@@ -14,7 +14,7 @@ import torch
 
 from remask.training.run import Run, train
 from remask.training.shards import read_shards
-from tests.training.counting import recipe
+from tests.training.counting import first_gradients, recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
@@ -40,12 +40,12 @@ def test_two_processes_learn_what_one_learns_from_both_their_rows(tmp_path):
     assert [line["step"] for line in one] == [line["step"] for line in two] == [4, 8]
     for alone, shared in zip(one, two, strict=True):
         assert shared["loss"] == pytest.approx(alone["loss"], rel=0.01)
-    alone, shared = (read_shards(tmp_path / name / "state") for name in ("one", "two"))
-    for name in alone:
-        if name.startswith("model."):
-            torch.testing.assert_close(shared[name], alone[name], atol=0.02, rtol=0.02)
+    alone = first_gradients(Run(recipe(3), tmp_path / "alone", init=None, device="cpu", compiled=False))
     ranks = [torch.load(tmp_path / "two" / f"rank{rank}.pt") for rank in (0, 1)]
-    assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0])
+    for kind in ("weights", "gradients"):
+        assert all(torch.equal(ranks[0][kind][name], ranks[1][kind][name]) for name in alone)
+    for name, gradient in alone.items():  # weights drift apart from here: Muon makes much of the rounding of bfloat16
+        assert (ranks[0]["gradients"][name] - gradient).norm() < 0.01 * gradient.norm(), name
 
 
 def test_a_run_killed_at_any_moment_ends_with_the_weights_of_one_that_was_not(tmp_path):
