@@ -102,7 +102,7 @@ def revisions(model: Any, rows: Tensor, batch: int) -> list[str]:
     """Fix and keep rates and calibration error; a network of states is asked at several SNRs of what it is shown."""
     lines, states = list[str](), hasattr(model, "read")
     for snr in SHOWN if states else (0.0,):
-        made = {share: revise(at_snr(model, snr), rows, share, batch=batch) for share in (0.05, 0.1, 0.3)}
+        made = {share: revise(set_snr(model, snr), rows, share, batch=batch) for share in (0.05, 0.1, 0.3)}
         rates = ", ".join(f"{share:.0%} wrong: {float(one.fixed.mean()):.3f}/{float(one.kept.mean()):.3f}/{one.calibration:.3f}" for share, one in made.items())
         lines.append(f"fixed/kept/calibration error{f' shown at SNR {snr:g}' if states else ''}: {rates}")
     return lines
@@ -140,13 +140,13 @@ def doubts(model: Any, errors: Mapping[str, tuple[Tensor, Tensor]], passes: int 
     for kind, (shown, wrong) in errors.items():
         turn = torch.rand(shown.shape, generator=torch.Generator().manual_seed(1)).argsort(1) % passes
         hidden = sum((own_probability(model, shown, turn == k).masked_fill(turn != k, 0.0) for k in range(passes)), start=torch.zeros(shown.shape, dtype=torch.float64))
-        seen = {snr: area(-own_probability(at_snr(model, snr), shown), wrong) for snr in (SHOWN if hasattr(model, "read") else (0.0,))}
+        seen = {snr: area(-own_probability(set_snr(model, snr), shown), wrong) for snr in (SHOWN if hasattr(model, "read") else (0.0,))}
         lines.append(f"errors, {kind}: AUC " + ", ".join(f"SNR {snr:g} {value:.3f}" for snr, value in seen.items()) + f", masked an eighth at a time {area(-hidden, wrong):.3f}")
     return lines
 
 
-def at_snr(model: Any, snr: float) -> Any:
-    """The network, showing written tokens at this SNR if it has one."""
+def set_snr(model: Any, snr: float) -> Any:
+    """The network itself, from now on showing written tokens at this SNR if it has one."""
     if hasattr(model, "read"):
         model.snr_max = snr
     return model
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> list[str]:
         errors = errors or mistaken(model, few)
         trained = getattr(model, "snr_max", 0.0)
         own += [*revisions(model, few, chosen.batch), *doubts(model, errors)]
-        at_snr(model, trained)
+        set_snr(model, trained)
         if hasattr(model, "read"):
             shares = torch.bincount(stream.long(), minlength=model.mask_id)[: model.mask_id].double() + 0.1
             own += describe_states(model, rows, shares / shares.sum(), chosen.batch, chosen.points)

@@ -116,6 +116,18 @@ def test_a_session_serves_the_next_batch_and_what_was_handed_out_stays():
     assert all(torch.equal(step.canvas.tokens, tokens) and torch.equal(step.prediction.raw.confidence, sure) for step, tokens, sure in early)
 
 
+@pytest.mark.parametrize("reuse", ["fresh", "surelock"])
+def test_a_session_leaves_the_canvases_it_was_given_alone(reuse):
+    """A decoder that reads everywhere asks about what is real: the caller's own tensor."""
+    model, decoder = chain_b(), remask.parse_decoder("local_leap")
+    one, two = (remask.Canvas.from_prompts(prompts, max_new_tokens=4, mask_id=model.mask_id) for prompts in ([[3, 1, 4, 2], [1, 5]], [[1, 5], [3, 1, 4, 2]]))
+    real, captured, found = one.real.clone(), remask.Captured(model), []
+    for given in (one, two, one):
+        found.append(list(remask.denoise(captured, given, decoder=decoder, reuse=remask.parse_reuse(reuse)))[-1].canvas.tokens)
+    assert torch.equal(one.real, real)
+    assert torch.equal(found[0], found[2])
+
+
 def test_a_run_that_another_has_replaced_says_so():
     captured = Captured(network("llada"))
     first = remask.denoise(captured, canvas(), reuse=remask.Dual(), window=remask.Blocks(6))

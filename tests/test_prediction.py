@@ -85,3 +85,18 @@ def test_a_summary_reads_as_the_belief_it_was_made_of():
     assert calls == [1], "the logits are computed when asked for, and once"
     with pytest.raises(RemaskError, match="keeps no logits; pass the model itself"):
         Summary(*kept).logits  # noqa: B018
+
+
+def test_one_asked_position_scores_as_it_does_among_others():
+    """With a vocabulary so large that a single row would be added up in parts, by two threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for seed in range(10):
+            logits = 3 * torch.randn(1, 3, 50_258, generator=torch.Generator().manual_seed(seed))
+            asked = torch.tensor([[False, True, False]])
+            whole, alone = Belief(logits, logits.argmax(-1)), Belief(logits, logits.argmax(-1)).at(asked)
+            assert float(alone.entropy[0, 1]) == float(whole.entropy[0, 1])
+            assert torch.equal(alone.top_two[0, 1], whole.top_two[0, 1])
+    finally:
+        torch.set_num_threads(threads)

@@ -207,7 +207,8 @@ class Session:
         after, seen, signals = self.opened(replace(state, kept=Fixed(store=store)))
         if self.places is None or form(self.places) != form(after):
             self.owner.recorder.forget(self.key)
-            self.places = replace(mapped(torch.clone, replace(after, kept=None)), kept=after.kept)
+            own = replace(after.kept, ahead=mapped(torch.clone, after.kept.ahead))  # it may hold what the caller gave
+            self.places = replace(mapped(torch.clone, replace(after, kept=None)), kept=own)
         else:
             copied(self.places, after)
         return self.handed((seen, signals))

@@ -36,6 +36,8 @@ class Belief:
         if self.asked is None:
             return None
         place = self.asked.nonzero(as_tuple=True)
+        if len(place[0]) == 1:  # taken twice: torch adds up a single distribution in another order than one of several
+            place = tuple(at.repeat(2) for at in place)
         return None if len(place[0]) > MOST_TAKEN * self.asked.numel() else place
 
     @cached_property

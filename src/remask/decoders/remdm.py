@@ -36,8 +36,8 @@ class ReMDM(Decoder):
 
     strategy: cap, min(eta, largest); rescale, eta * largest; conf, largest * softmax(-psi) over the row; switch, cap below
     `t_switch`; loop, MDLM to `alpha_on`, then as many masked as written from `t_on` to `t_off`, then MDLM to the end.
-    doubt (ours): as many are masked again as under cap, shared out in proportion to 1 - p, p being what the network now thinks of the token that
-    stands there. For a network that may doubt what it sees (DSL); the others leave the marginals as they are, this one sharpens them.
+    doubt (ours): cap's number shared out in proportion to 1 - p, p being what the network now thinks of the token that stands there; fewer where
+    a share would exceed 1. For a network that may doubt what it sees (DSL); the others leave the marginals as they are, this one sharpens them.
     """
 
     revises: ClassVar[bool] = True

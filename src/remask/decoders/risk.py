@@ -18,7 +18,7 @@ class Risk(Decoder):
     """Write the n least doubtful for which n^together (doubt of the n-th) <= budget, at least one; all that is eligible where none is below confidence 1 - last.
 
     Doubt is (1 - confidence) (1 + m)^left, m being the eligible positions before it: a text that builds on what stands left of it is wrong more often than the
-    network believes where that is missing.
+    network believes where that is missing. What ends the row is judged by its confidence alone.
 
     A position that waits is seen again with more written around it. While any other waits too that is free, since the next forward comes anyway; if nothing
     else does it costs a forward. So a pass that leaves nothing takes another risk than one that leaves something.

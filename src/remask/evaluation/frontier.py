@@ -156,7 +156,10 @@ def frontier(
         path = folder / "examples" / (file_name(spec) + ".jsonl")
         return example(model, test[0], path, max_new_tokens=max_new_tokens, seed=seed, **make(spec)) if decode or complete(path) else ""
 
-    base = summarise(run(REFERENCE, "valid", valid), model)["accuracy"]
+    reference = run(REFERENCE, "valid", valid)
+    if not reference:
+        raise RemaskError(f"{folder} does not hold {REFERENCE} on the validation items yet, and the others are compared with it; continue the run")
+    base = summarise(reference, model)["accuracy"]
     frozen: list[tuple[str, str, float]] = [(REFERENCE, REFERENCE, 0.0)]
     for name in names:
         made = {spec: run(spec, "valid", valid) for spec in (settings(name) if sweep else (name,))}

@@ -71,7 +71,7 @@ def tile_of(rows: int, *, gated: bool = False, parts: int = 1) -> dict[str, Any]
 
 
 def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, gated: bool, tile: dict[str, Any] | None = None) -> Tensor:
-    """See remask.kernels.layer.linear; without the norm."""
+    """See remask.kernels.layer.linear."""
     rows, inner = x.shape
     columns = weight.shape[0] // (2 if gated else 1)
     out = torch.empty(rows, columns, dtype=x.dtype, device=x.device)

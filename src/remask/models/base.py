@@ -38,7 +38,7 @@ class Denoiser(Protocol):
         ...
 
     def head(self, hidden: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, V) float32."""
+        """(B, L, D) -> (B, L, V) float32, a new tensor that may be written over."""
         ...
 
 

@@ -94,7 +94,9 @@ class Fused:
         self.last_bias: Tensor | None = None if own is None else own.bias
         self.many: Callable[..., Tensor] | None = None
         self.compiles = False
-        self.tables: dict[int, tuple[Tensor, Tensor]] = {}
+        assert model.max_length is not None, "both families say how long a row may be"
+        longest = torch.arange(model.max_length, device=self.last.device)[None]
+        self.cos, self.sin = (angle[0, 0] for angle in rotary(longest, self.head_width, self.theta))  # (most positions, E) each
 
     def joined(self) -> Fused:
         """The same weights; what follows the network (decoder, canvas, reuse rule, flags) is compiled into a few launches, once for a shape and plan, in seconds.
@@ -145,7 +147,7 @@ class Fused:
         tokens, where = canvas.tokens, positions(canvas.real) if padded else None
         if place is not None:
             tokens, where = tokens.gather(1, place), place if where is None else where.gather(1, place)
-        cos, sin = (table[None] if where is None else table[where] for table in self.angles(canvas.shape[1]))
+        cos, sin = (angles[None, : canvas.shape[1]] if where is None else angles[where] for angles in (self.cos, self.sin))
         rows, chosen = tokens.shape
         few = self.many is None or tokens.numel() <= EAGER
         now = Sum(self.embedding(tokens).flatten(0, 1))
@@ -157,15 +159,6 @@ class Fused:
             else:
                 now = Sum(self.many(now.x, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen)))
         return settled(now, self.norm.weight, self.norm.eps)[1].unflatten(0, (rows, chosen))
-
-    def angles(self, length: int) -> tuple[Tensor, Tensor]:
-        """cos and sin of the positions of a canvas, (L, E) each, made once for a length outside of any recording: what a recording makes is its own."""
-        if length not in self.tables:
-            cos, sin = (angle[0, 0] for angle in rotary(torch.arange(length, device=self.last.device)[None], self.head_width, self.theta))
-            if self.last.is_cuda and torch.cuda.is_current_stream_capturing():
-                return cos, sin
-            self.tables[length] = cos, sin
-        return self.tables[length]
 
 
 def of_llada(block: Any) -> Layer:
