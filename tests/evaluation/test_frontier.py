@@ -194,9 +194,10 @@ def test_a_run_that_was_cut_off_is_reported_as_far_as_it_came_and_on_another_dev
     (left,) = swept(checkpoint, tmp_path, decode=False)
     assert left == replace(points[0], example="")
     assert json.loads((tmp_path / "frontier.jsonl").read_text())["environment"]["device"] == "cuda (a card)"
-    (tmp_path / "test" / "low_confidence.jsonl").unlink()
-    with pytest.raises(RemaskError, match="continue the run"):
-        swept(checkpoint, tmp_path, decode=False)
+    for split in ("test", "valid"):
+        (tmp_path / split / "low_confidence.jsonl").unlink()
+        with pytest.raises(RemaskError, match=f"does not hold low_confidence on the {split} items yet.*continue the run"):
+            swept(checkpoint, tmp_path, decode=False)
 
 
 def test_cutting_off_a_torn_line_writes_no_other_line_anew(tmp_path, monkeypatch):

@@ -144,6 +144,8 @@ def frontier(
     def run(spec: str, split: str, items: Sequence[Item]) -> list[dict[str, Any]]:
         out = folder / split / (file_name(spec) + ".jsonl")
         if not decode and len(read_records(out)) < len(items):
+            if spec == REFERENCE:
+                raise RemaskError(f"{folder} does not hold {REFERENCE} on the {split} items yet, and the others are compared with it; continue the run")
             return []
 
         def told(done: int) -> None:
@@ -156,10 +158,7 @@ def frontier(
         path = folder / "examples" / (file_name(spec) + ".jsonl")
         return example(model, test[0], path, max_new_tokens=max_new_tokens, seed=seed, **make(spec)) if decode or complete(path) else ""
 
-    reference = run(REFERENCE, "valid", valid)
-    if not reference:
-        raise RemaskError(f"{folder} does not hold {REFERENCE} on the validation items yet, and the others are compared with it; continue the run")
-    base = summarise(reference, model)["accuracy"]
+    base = summarise(run(REFERENCE, "valid", valid), model)["accuracy"]
     frozen: list[tuple[str, str, float]] = [(REFERENCE, REFERENCE, 0.0)]
     for name in names:
         made = {spec: run(spec, "valid", valid) for spec in (settings(name) if sweep else (name,))}
@@ -167,17 +166,20 @@ def frontier(
         kept = chosen({spec: (summary["forwards_per_row"], summary["accuracy"]) for spec, summary in summaries.items()})
         frozen += [(name, spec, summaries[spec]["accuracy"] - base) for spec in kept if (name, spec) != frozen[0][:2]]
     records = {spec: run(spec, "test", test) for _, spec, _ in frozen}
-    if not records[REFERENCE]:
-        raise RemaskError(f"{folder} does not hold {REFERENCE} on the test items yet, and the others are compared with it; continue the run")
     frozen = [one for one in frozen if records[one[1]]]
     static = [records[spec] for name, spec, _ in frozen if name == "threshold"]
     examples = {spec: shown(spec) for spec in dict.fromkeys(spec for _, spec, _ in frozen)}
     points = [point_of(name, spec, kept, records[spec], records[REFERENCE], static, examples[spec], model) for name, spec, kept in frozen]
     more = {**(about or {}), "chosen_on": len(valid), "items": len(test), "batch": batch, "max_new_tokens": max_new_tokens, "environment": where}
+    save(folder / "frontier.jsonl", points, more)
+    return points
+
+
+def save(path: Path, points: Sequence[Point], more: dict[str, Any]) -> None:
+    """A line a point, each with its decoder's area and with what they share."""
     areas = areas_of(points)
     lines = [json.dumps({**asdict(point), "area": areas[point.decoder], **more}, ensure_ascii=False) for point in points]
-    (folder / "frontier.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    return points
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
 def same_run(folder: Path, settings: dict[str, Any]) -> None:
