@@ -21,7 +21,7 @@ import torch
 import remask
 from remask.evaluation import tasks
 from remask.evaluation.reuse import REFERENCE, compare
-from remask.training.shards import write_json
+from remask.files import write_json
 
 EPS = ["5e-5", "5e-4", "5e-3", "5e-2"]
 GATES = ["10", "20", "40"]

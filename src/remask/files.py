@@ -1,4 +1,4 @@
-"""Small files out of strangers' folders: a size that no published file has is refused before it is read."""
+"""Small files: out of strangers' folders, where a size that no published file has is refused before it is read, and our own, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,3 +28,10 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RemaskError(f"{path} holds {type(value).__name__}, not an object; download it again")
     return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, written beside and moved."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    beside.replace(path)

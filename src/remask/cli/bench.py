@@ -140,7 +140,7 @@ def reuse(
     from remask.cli import tables
     from remask.evaluation import reuse as judge
     from remask.evaluation import tasks
-    from remask.training.shards import write_json
+    from remask.files import write_json
 
     specs = list(dict.fromkeys([judge.REFERENCE, *(rule or ["surelock", "prefix", "dual", "dual:inner=(surelock)"])]))
     rules = {spec: parts(decoder, window, spec) for spec in specs}

@@ -16,6 +16,7 @@ from remask.evaluation.example import complete, example
 from remask.evaluation.harness import encoded, environment, evaluate, read_records, summarise
 from remask.evaluation.intervals import paired_difference
 from remask.evaluation.tasks.base import Item
+from remask.files import write_json
 from remask.spec import spec as spec_of
 
 STATIC = (*(round(0.05 * k, 2) for k in range(6, 20)), 0.97, 0.98, 0.99, 0.995, 0.999)
@@ -135,7 +136,7 @@ def frontier(
     """
     where = environment(model) if decode else noted(folder / "environment.json")
     same_run(folder, {**(about or {}), "seed": seed, "max_new_tokens": max_new_tokens, "device": where["device"], "dtype": where["dtype"]})
-    written(folder / "environment.json", where)
+    write_json(folder / "environment.json", where)
     (folder / "valid").mkdir(parents=True, exist_ok=True)
     (folder / "test").mkdir(exist_ok=True)
     (folder / "examples").mkdir(exist_ok=True)
@@ -190,7 +191,7 @@ def same_run(folder: Path, settings: dict[str, Any]) -> None:
     for name in {**before, **settings}:
         if before.get(name) != settings.get(name):
             raise RemaskError(f"{folder} holds results with {name} {before.get(name)}, not {settings.get(name)}; name another folder")
-    written(path, settings)
+    write_json(path, settings)
 
 
 def noted(path: Path) -> dict[str, Any]:
@@ -198,13 +199,6 @@ def noted(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise RemaskError(f"{path} is not there, so no run was begun in this folder; name the folder of one")
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def written(path: Path, note: dict[str, Any]) -> None:
-    """Whole or not at all, whenever the process is killed."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def point_of(name: str, spec: str, kept: float, records: Records, reference: Records, static: Sequence[Records], shown: str, model: Any) -> Point:

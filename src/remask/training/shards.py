@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from remask.errors import RemaskError
+from remask.files import write_json
 
 LIMIT = 15 * 10**6
 
@@ -56,13 +57,6 @@ def read_shards(folder: Path) -> dict[str, Tensor]:
         except (SafetensorError, FileNotFoundError) as error:
             raise RemaskError(f"{folder / name} is missing or broken ({error}); start again from an older folder or from weights with --init") from None
     return found
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, written beside and moved."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
 
 
 def replace_folder(new: Path, old: Path) -> None:
