@@ -29,6 +29,8 @@ from remask.training.vocabulary import train_bpe, write_tokenizer
 VOCABULARY = 4096
 EOS, MASK = VOCABULARY - 2, VOCABULARY - 1
 LENGTH, ROWS = 256, 256
+MATRIX_RATE, OTHER_RATE = 0.01, 1e-3
+"""From random weights."""
 CONFIG: dict[str, Any] = {
     "architectures": ["MDLM"], "model_type": "mdlm", "hidden_dim": 320, "cond_dim": 8, "n_blocks": 7, "n_heads": 5,
     "vocab_size": VOCABULARY, "model_length": LENGTH, "time_conditioning": False, "eos_token_id": EOS, "mask_token_id": MASK,
@@ -126,8 +128,8 @@ def recipe(folder: Path, steps: int = 10_000) -> Recipe:
         objective=Unmasking("flat"),
         write_tokenizer=lambda where: write_tokenizer(tokenizer, where),
         steps=steps,
-        matrix_rate=0.01,
-        other_rate=1e-3,
+        matrix_rate=MATRIX_RATE,
+        other_rate=OTHER_RATE,
         weight_decay=0.2,
         save_every=2000,
         evaluate=judged,

@@ -6,6 +6,7 @@
 - per_token: DSL with half of the rows at endpoints and an SNR for every position of the others, which then hold known and unknown tokens side by side.
 - roar: DSL with nothing but endpoints. Is it the converter?
 - substitution: an MDLM shown wrong tokens too. Is it only that visible tokens may be doubted?
+- scratch: DSL from random weights, at the rates of `fiction`: without --init, and with as many steps as `fiction` and a fine-tune together. Is it the fine-tune?
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from remask.training.run import Recipe
 dsl: Any = load_recipe(Path(__file__).with_name("fiction_dsl.py"))
 fiction: Any = dsl.fiction
 prepare = fiction.prepare
-VARIANTS = ("continued", "mixed", "log_normal", "per_token", "roar", "substitution")
+VARIANTS = ("continued", "mixed", "log_normal", "per_token", "roar", "scratch", "substitution")
 WRONG = 0.5
 """The largest share of the visible tokens that `substitution` replaces."""
 
@@ -49,6 +50,7 @@ def recipe(folder: Path, steps: int = 2_500, *, variant: str = "continued") -> R
         "log_normal": lambda: dsl.recipe(folder, steps, roar=0.0),
         "per_token": lambda: dsl.recipe(folder, steps, roar=0.5, per_token=True, sigma=1.5),
         "roar": lambda: dsl.recipe(folder, steps, roar=1.0),
+        "scratch": lambda: replace(dsl.recipe(folder, steps), matrix_rate=fiction.MATRIX_RATE, other_rate=fiction.OTHER_RATE),
         "substitution": lambda: replace(masks, corrupt=mask_and_substitute, objective=Restoring()),
     }
     if variant not in plans:

@@ -23,7 +23,7 @@ from remask.training.shards import read_shards
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SMALL = {"hidden_dim": 32, "n_blocks": 1, "n_heads": 2, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "intermediate_size": 48}
-VARIANTS = ("continued", "mixed", "log_normal", "per_token", "roar", "substitution")
+VARIANTS = ("continued", "mixed", "log_normal", "per_token", "roar", "scratch", "substitution")
 RUNS = [("fiction", ""), ("fiction_judge", ""), ("fiction_dsl", ""), *(("fiction_control", name) for name in VARIANTS)]
 
 
@@ -86,6 +86,8 @@ def test_a_recipe_trains_stops_and_continues(name, variant, data, tmp_path):
 def test_controls_differ_from_the_run_they_control_in_their_noise_and_loss_alone(data):
     control, dsl = load_recipe(RECIPES / "fiction_control.py"), load_recipe(RECIPES / "fiction_dsl.py").recipe(data)
     plans = {variant: control.recipe(data, variant=variant) for variant in control.VARIANTS}
+    scratch, fiction = plans.pop("scratch"), load_recipe(RECIPES / "fiction.py").recipe(data)
+    assert (scratch.corrupt, scratch.matrix_rate, scratch.other_rate) == (dsl.corrupt, fiction.matrix_rate, fiction.other_rate)
     for plan in plans.values():
         assert (plan.steps, plan.matrix_rate, plan.other_rate, plan.warmup, plan.cooldown, plan.weight_decay) == (
             dsl.steps, dsl.matrix_rate, dsl.other_rate, dsl.warmup, dsl.cooldown, dsl.weight_decay
