@@ -33,7 +33,7 @@ def longest_prefix(score: Tensor, eligible: Tensor, passes: Callable[[Tensor], T
     """
     falling, order = ranked(score, eligible)
     keep = passes(falling).long().cumprod(dim=1).bool()
-    keep[:, :at_least] = True
+    keep[:, :at_least].fill_(True)  # an assignment would bring its value from the host
     if at_most is not None:
-        keep[:, at_most:] = False
+        keep[:, at_most:].fill_(False)
     return unranked(keep, order, eligible)

@@ -281,7 +281,7 @@ def spread(values: Tensor, counts: Tensor, detrend: str) -> Tensor:
 def beside(values: Tensor, radius: int) -> Tensor:
     """(B, L): the sum over the neighbours within `radius`, without the position itself."""
     kernel = torch.ones(1, 1, 2 * radius + 1, dtype=values.dtype, device=values.device)
-    kernel[..., radius] = 0
+    kernel[..., radius].fill_(0)
     return functional.conv1d(values[:, None], kernel, padding=radius)[:, 0]
 
 

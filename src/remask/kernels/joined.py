@@ -42,7 +42,8 @@ class Joined:
 
         with torch.inference_mode(False), torch.no_grad():
             examples = [torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device=leaf.device).copy_(leaf.clone()) for leaf in leaves]
-            made: Callable[..., Any] = torch._inductor.compile(make_fx(work)(*examples), examples)  # pyright: ignore[reportAssignmentType, reportPrivateImportUsage, reportArgumentType]
+            graph = make_fx(work)(*examples).to(leaves[0].device)  # numbers that were written into tensors lie on the host
+            made: Callable[..., Any] = torch._inductor.compile(graph, examples)  # pyright: ignore[reportAssignmentType, reportPrivateImportUsage, reportArgumentType]
         self.made = mapped(lambda _: examples[0], self.made)  # its form; what tracing made is dropped
         return made
 
