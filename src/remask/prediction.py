@@ -25,7 +25,8 @@ def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     length = values.shape[-1]
     if length < 4 * count * PART:
-        return tuple(values.topk(count, dim=-1))
+        short = values.topk(count, dim=-1)
+        return short.values, short.indices
     whole = length // PART * PART
     parts = values[..., :whole].unflatten(-1, (-1, PART)).amax(-1).topk(count, dim=-1).indices
     inside = (parts[..., None] * PART + torch.arange(PART, device=values.device)).flatten(-2)
