@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import remask
-from remask.captured import Captured, put, rung
+from remask.captured import Captured
 from remask.compute import left_of
+from remask.fixed_shapes import put, rung
 from remask.kernels.graphs import copied, mapped
 from remask.kernels.places import compact
 from remask.models.fused import Fused

@@ -10,7 +10,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "remask"
 FREE = {"errors", "citation", "files"}
-RECORDS = {"canvas", "randomness", "prediction", "memory", "kernels"}
+RECORDS = {"canvas", "randomness", "prediction", "memory", "kernels", "part"}
 PARTS = {"decoders", "windows", "reuse", "shapers", "models"}
 BORDERS = {"text", "testing", "generate", "likelihood", "spec", "denoise", "compute", "schedules", "channel"}
 LAW: dict[str, set[str]] = {
@@ -21,6 +21,7 @@ LAW: dict[str, set[str]] = {
     "memory": set(),
     "channel": set(),
     "files": set(),
+    "part": set(),
     "registry": set(),
     "kernels": {"randomness"},
     "prediction": {"kernels"},
@@ -48,7 +49,8 @@ LAW: dict[str, set[str]] = {
         "reuse.base",
         "reuse.fresh",
     },
-    "captured": {*RECORDS, *PARTS, "compute", "denoise"},
+    "fixed_shapes": {*RECORDS, "models.store", "reuse.base", "compute", "denoise"},
+    "captured": {*RECORDS, "models.bodies", "models.store", "compute", "denoise", "fixed_shapes"},
     "spec": {*PARTS, "continuous", "registry"},
     "likelihood": {*RECORDS, "compute"},
     "generate": {*RECORDS, *PARTS, "denoise", "text"},

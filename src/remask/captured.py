@@ -7,77 +7,25 @@ without graphs, which is how it is tested.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from remask.canvas import Canvas
-from remask.compute import left_of
 from remask.denoise import Plan, Sight, State, Step, conclude, look, step
 from remask.errors import RemaskError
+from remask.fixed_shapes import Bucket, Fixed, Signals, ahead, asked_of, everywhere, mapped_belief, put, refuse_shadows, rung, summary, without
 from remask.kernels.graphs import Late, Recorder, cloned, copied, form, mapped
 from remask.kernels.joined import Joined
-from remask.kernels.places import Spread, compact, spread
+from remask.kernels.places import compact, spread
 from remask.kernels.tail import tail
 from remask.models.bodies import Body, Plain
 from remask.models.store import Chosen
-from remask.prediction import NoLogitsError, Prediction, Summary
+from remask.prediction import NoLogitsError, Prediction
 from remask.randomness import PROPOSAL
-from remask.reuse.base import Scene
-
-LADDER = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
-"""Sizes of buckets; above them multiples of 512."""
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """The static sizes of a pass. chosen: M, None for whole rows.  asked: positions of a row that the head computes.  first: nothing is kept yet."""
-
-    chosen: int | None
-    asked: int
-    first: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Ahead:
-    """What the end of a pass settles about the next one; (B, L) bool but for running, (B, 1). given: None where it is the canvas's own. See Sight.
-
-    computed: the active positions, and those whose states predict them.  asked: the positions at which some part reads a score.
-    """
-
-    running: Tensor
-    eligible: Tensor
-    active: Tensor
-    span: Tensor
-    given: Tensor | None
-    computed: Tensor
-    asked: Tensor
-
-    def sight(self, state: State) -> Sight:
-        """Of the state it was made for."""
-        canvas = state.canvas
-        shown = canvas if self.given is None else replace(canvas, given=self.given)
-        return Sight(Scene(canvas, self.span, state.touched, state.step), self.running, self.eligible, self.active, shown)
-
-
-@dataclass(frozen=True, eq=False)
-class Fixed:
-    """What is kept between passes, in place of remask.compute.Kept.
-
-    hidden: (B, L, D), the states that predict each position, None before the first pass.  logits: (B, L, V) in the network's precision, where a
-    reuse rule compares posteriors.  store: keys and values.  bad: (B,) bool, a NaN came out of the head.  overflow: (B,) bool, the bucket was too small.
-    ahead: what is known of the next pass.
-    """
-
-    hidden: Tensor | None = None
-    logits: Tensor | None = None
-    store: Any = None
-    bad: Tensor | None = None
-    overflow: Tensor | None = None
-    ahead: Ahead | None = None
 
 
 class Captured:
@@ -331,97 +279,3 @@ class Session:
         for shaper in self.plan.shapers:
             shaped = shaper(shaped)
         return shaped
-
-
-@dataclass(frozen=True)
-class Signals:
-    """What the host reads after a pass. computed, asked: most positions of a row that the next pass computes and asks about."""
-
-    done: int
-    sound: int
-    fits: int
-    whole: int
-    computed: int
-    asked: int
-
-    def check(self, state: State) -> None:
-        """Raise if the pass that sent them went wrong."""
-        if not self.sound:
-            raise RemaskError(f"NaN logits in a captured pass of {len(state.seeds)} rows; check the checkpoint, or load it with dtype=float32")
-        if not self.fits:
-            raise RemaskError("a captured pass met more active positions than its bucket holds; report the parts in use, and pass the model itself meanwhile")
-
-
-def ahead(state: State, plan: Plan, shift: int) -> tuple[State, Tensor]:
-    """The state with what is known of the next pass, and the six numbers of Signals, on the device."""
-    kept, sight = state.kept, look(state, plan)
-    refuse_shadows(sight, plan)
-    eligible, active, real = sight.eligible, sight.active, state.canvas.real
-    computed, whole = active, None
-    if plan.reuse.stores:
-        computed = active | left_of(active, shift) if shift and not plan.reuse.lone else active
-        whole = (computed | ~(real & active.any(1, keepdim=True))).all(1)
-    asked = asked_of(plan, state.canvas, eligible, active, first=False)
-    given = None if sight.canvas.given is state.canvas.given else sight.canvas.given
-    found = Ahead(sight.running, eligible, active, sight.scene.span, given, computed, asked)
-    flags = torch.stack([state.done, ~kept.bad, ~kept.overflow, torch.ones_like(state.done) if whole is None else whole]).all(1)
-    counts = torch.stack([computed, asked]).sum(2).amax(1)
-    return replace(state, kept=replace(kept, ahead=found)), torch.cat([flags, counts])
-
-
-def refuse_shadows(sight: Sight, plan: Plan) -> None:
-    """Raise if a decoder asked for shadows."""
-    if sight.canvas.shadows is not None:
-        raise RemaskError(f"{plan.decoder} asks for shadows, which a captured run has none of; pass the model itself")
-
-
-def summary(found: Spread, source: Callable[[], Tensor]) -> Summary:
-    """As a belief; source: gives the logits."""
-    return Summary(found.token, found.candidates, found.confidence, found.second, found.sampled, found.entropy, found.moved, source)
-
-
-def asked_of(plan: Plan, canvas: Canvas, eligible: Tensor, active: Tensor, *, first: bool) -> Tensor:
-    """(B, L) bool: the positions at which some part reads a score."""
-    if plan.decoder.everywhere or (first and plan.reuse.compares):
-        return canvas.real
-    return eligible | active if plan.reuse.compares else eligible
-
-
-def rung(count: int, length: int) -> int:
-    """The smallest bucket that holds `count` positions of a canvas of `length`."""
-    return min(length, next((size for size in LADDER if size >= count), -(-count // 512) * 512))
-
-
-def everywhere(active: Tensor) -> tuple[Tensor, Tensor]:
-    """The places of all positions, as `compact` gives them."""
-    return torch.arange(active.shape[1], device=active.device).expand_as(active), torch.zeros_like(active[:, 0])
-
-
-def put(kept: Tensor, fresh: Tensor, place: Tensor, active: Tensor, computed: Tensor, shift: int) -> Tensor:
-    """(B, L, D) states by the position they predict: `fresh` (B, M, D), computed at `place`, where an active position is predicted; written in place."""
-    if shift == 0:
-        target, rank, renewed = place, None, Chosen(place).take(active)
-    else:
-        position = torch.arange(active.shape[1], device=active.device)
-        source = (position - shift).clamp(min=0).expand_as(active)
-        predicted = active & computed.gather(1, source)
-        target, _ = compact(predicted, place.shape[1])
-        rank = (computed.long().cumsum(1) - 1).gather(1, source.gather(1, target)).clamp(0, place.shape[1] - 1)
-        renewed = predicted.gather(1, target)
-    fresh = fresh if rank is None else Chosen(rank).take(fresh)
-    index = target[..., None].expand_as(fresh)
-    return kept.scatter_(1, index, torch.where(renewed[..., None], fresh, kept.gather(1, index)))
-
-
-def without(logits: Tensor, mask_id: int | None) -> Tensor:
-    """The logits without the mask's column."""
-    return logits if mask_id is None else logits.masked_fill(torch.arange(logits.shape[-1], device=logits.device) == mask_id, float("-inf"))
-
-
-def mapped_belief(prediction: Prediction) -> Prediction:
-    """The numbers alone, for others: logits belong to the pass."""
-    raw, shaped = prediction.raw, prediction.shaped
-    assert isinstance(raw, Summary)
-    assert isinstance(shaped, Summary)
-    own = replace(raw, source=None)
-    return Prediction(own, own if shaped is raw else replace(shaped, source=None))

@@ -1,4 +1,4 @@
-"""Small files: out of strangers' folders, where a size that no published file has is refused before it is read, and our own, written whole or not at all."""
+"""Small files: out of strangers' folders, where a size that no published file has is refused before it is read, and our own, which a kill leaves readable."""
 
 from __future__ import annotations
 
@@ -35,3 +35,9 @@ def write_json(path: Path, value: Any) -> None:
     beside = path.with_name(path.name + ".part")
     beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     beside.replace(path)
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut the file behind its last newline, in place: written anew, a kill would lose its whole lines too."""
+    with open(path, "r+b") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)

@@ -18,8 +18,8 @@ from remask.evaluation.example import spelled
 from remask.evaluation.frontier import SWEEPS, Point, area, at_loss, chosen, file_name, frontier, settings
 from remask.evaluation.frontier_page import page
 from remask.evaluation.frontier_plot import picture
-from remask.evaluation.harness import read_records
 from remask.evaluation.intervals import paired_difference
+from remask.evaluation.results import append_records, read_records
 from remask.text.ending import before_end
 from remask.text.tokenizer import Tokenizer
 from remask.trace.file import read
@@ -200,13 +200,28 @@ def test_a_run_that_was_cut_off_is_reported_as_far_as_it_came_and_on_another_dev
             swept(checkpoint, tmp_path, decode=False)
 
 
-def test_cutting_off_a_torn_line_writes_no_other_line_anew(tmp_path, monkeypatch):
+def test_a_report_changes_nothing_but_itself(checkpoint, tmp_path):
+    """The run it reports may go on meanwhile."""
+    swept(checkpoint, tmp_path)
+    torn = tmp_path / "valid" / "threshold~tau=0.5.jsonl"
+    torn.write_bytes(torn.read_bytes()[:-9])
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file() and path.name != "frontier.jsonl"}
+    assert len(before) == 8
+    swept(checkpoint, tmp_path, decode=False)
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("*") if path.is_file() and path.name != "frontier.jsonl"} == before
+
+
+def test_a_torn_line_is_read_over_and_cut_off_when_lines_are_added_none_written_anew(tmp_path, monkeypatch):
     path = tmp_path / "results.jsonl"
-    path.write_text('{"index": 0, "text": "ä"}\n{"index": 1}\n{"ind', encoding="utf-8")
+    held = '{"index": 0, "text": "ä\u2028"}\n{"index": 1}\n'
+    path.write_text(held + '{"ind', encoding="utf-8")
     monkeypatch.setattr(type(path), "write_text", None)
     monkeypatch.setattr(type(path), "write_bytes", None)
     assert sorted(read_records(path)) == [0, 1]
-    assert path.read_text(encoding="utf-8") == '{"index": 0, "text": "ä"}\n{"index": 1}\n'
+    assert path.read_text(encoding="utf-8") == held + '{"ind'
+    append_records(path, [{"index": 2, "text": "ö"}])
+    assert path.read_text(encoding="utf-8") == held + '{"index": 2, "text": "ö"}\n'
+    assert read_records(path)[0]["text"] == "ä\u2028", "a line separator inside a text ends no line"
 
 
 def test_every_line_says_where_it_was_measured_and_what_it_cost(checkpoint, tmp_path):

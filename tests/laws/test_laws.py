@@ -10,13 +10,13 @@ import remask
 from tests.chains import chain_b
 
 
-def complete(kind):
+def has_defaults(kind):
     """Whether a bare name is a part: every parameter has a default."""
     return all(field.default is not MISSING for field in fields(kind))
 
 
 DECODER_SPECS = [
-    *(name for name, kind in remask.decoders().items() if complete(kind)),
+    *(name for name, kind in remask.decoders().items() if has_defaults(kind)),
     "low_confidence:steps=6",
     "low_confidence:steps=6,literal_blocks=4",
     "low_confidence:last=2+7",

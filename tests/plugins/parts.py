@@ -19,6 +19,7 @@ class Share(Decoder):
     share: float = 0.25
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.share <= 1:
             raise RemaskError(f"share is {self.share}; it must be above 0 and at most 1")
 

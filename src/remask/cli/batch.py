@@ -35,7 +35,7 @@ def run(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from remask.batch import Settings
-    from remask.batch import run as complete
+    from remask.batch import run as work_through
     from remask.batch.cluster import through_ray
     from remask.batch.run import through
     from remask.engine import Engine
@@ -50,7 +50,7 @@ def run(
         else:
             work = partial(through, engine, settings=settings, trace=file)
         bar = progress.add_task(source.name)
-        failed = complete(source, out, settings, work, network=f"{model} {dtype}", report=lambda done, total: progress.update(bar, completed=done, total=total))
+        failed = work_through(source, out, settings, work, network=f"{model} {dtype}", report=lambda done, total: progress.update(bar, completed=done, total=total))
     if failed:
         typer.echo(f"{failed} lines failed; their `error` in {out} says why", err=True)
         raise typer.Exit(1)

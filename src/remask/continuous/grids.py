@@ -13,12 +13,12 @@ from remask.errors import RemaskError
 def log_normal(points: int, mu: float, sigma: float, last: float = 40.0, first_level: float = 1e-3) -> tuple[float, ...]:
     """0, then quantiles of the log-normal law at even levels from `first_level` to that of `last`."""
     law = NormalDist(mu, sigma)
-    return (0.0, *(math.exp(law.inv_cdf(level)) for level in spread(points, first_level, law.cdf(math.log(last)))))
+    return (0.0, *(math.exp(law.inv_cdf(level)) for level in evenly(points, first_level, law.cdf(math.log(last)))))
 
 
 def log_linear(points: int, first: float = 0.3, last: float = 30.0) -> tuple[float, ...]:
     """0, then even in the logarithm from `first` to `last`."""
-    return (0.0, *(math.exp(value) for value in spread(points, math.log(first), math.log(last))))
+    return (0.0, *(math.exp(value) for value in evenly(points, math.log(first), math.log(last))))
 
 
 def linear(points: int, last: float = 30.0) -> tuple[float, ...]:
@@ -27,7 +27,7 @@ def linear(points: int, last: float = 30.0) -> tuple[float, ...]:
     return tuple(last * k / (points - 1) for k in range(points))
 
 
-def spread(points: int, first: float, last: float) -> list[float]:
+def evenly(points: int, first: float, last: float) -> list[float]:
     """points - 1 even values from first to last; the last alone where there is one."""
     check_points(points)
     return [last - (last - first) * (points - 2 - k) / max(1, points - 2) for k in range(points - 1)]

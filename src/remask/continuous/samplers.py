@@ -13,10 +13,11 @@ from remask.continuous.sde import decode_sde
 from remask.decoders import Ancestral, Decoder
 from remask.denoise import Decoded, decode
 from remask.errors import RemaskError
+from remask.part import Part
 from remask.shapers import Shaper
 
 
-class Sampler(Protocol):
+class Sampler(Part, Protocol):
     """Writes every unknown position of a canvas. states: whether it needs a network that reads them (StateDenoiser)."""
 
     states: ClassVar[bool]
@@ -36,6 +37,7 @@ class SDE(Sampler):
     states: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_budget(self.forwards, 2)
 
     def decode(self, model: Any, canvas: Canvas, *, shapers: Sequence[Shaper] = (), seed: int | list[int] = 0) -> Decoded:
@@ -54,6 +56,7 @@ class Commit(Sampler):
     states: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_budget(self.forwards, 4)
 
     def decode(self, model: Any, canvas: Canvas, *, shapers: Sequence[Shaper] = (), seed: int | list[int] = 0) -> Decoded:
@@ -73,6 +76,7 @@ class Native(Sampler):
     states: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_budget(self.forwards, 2)
 
     def decode(self, model: Any, canvas: Canvas, *, shapers: Sequence[Shaper] = (), seed: int | list[int] = 0) -> Decoded:

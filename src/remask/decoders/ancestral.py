@@ -28,6 +28,7 @@ class Ancestral(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (MDLM,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps < 1:
             raise RemaskError(f"steps is {self.steps}; it must be 1 or more")
 

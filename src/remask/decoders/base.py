@@ -9,6 +9,7 @@ from torch import Tensor
 
 from remask.canvas import Canvas, Edit
 from remask.citation import Paper
+from remask.part import Part
 from remask.prediction import Prediction
 from remask.randomness import Uniforms
 
@@ -43,9 +44,8 @@ class View:
         return self.source(self.seeds, self.step, self.canvas.shape[1], stream)
 
 
-class Decoder(Protocol):
+class Decoder(Part, Protocol):
     """`papers`: what to cite. `draws`: candidates are drawn even without a temperature. `mask_candidates`: the mask may be proposed (parity).
-
 
     `revises`: a token that it wrote may change again, so nothing is settled before the row is done.
     `rescores`: written tokens are judged by what the model believes of them now, so that a reuse rule may not serve an older belief: the loop then

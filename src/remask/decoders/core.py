@@ -54,6 +54,7 @@ class CoRe(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_steps(self.steps)
         if min(self.every, self.suspects, self.remask) < 1 or self.reviews < 0:
             raise RemaskError(f"every={self.every}, suspects={self.suspects}, remask={self.remask}, reviews={self.reviews}: the first three must be 1 or more, reviews 0 or more")

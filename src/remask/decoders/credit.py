@@ -45,6 +45,7 @@ class Credit(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.alpha >= 0 and 0 <= self.beta <= 1):
             raise RemaskError(f"alpha={self.alpha}, beta={self.beta}: alpha must be 0 or more, beta from 0 to 1")
 

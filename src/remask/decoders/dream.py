@@ -39,6 +39,7 @@ class Ranked(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (DREAM,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_steps(self.steps)
         if not self.alg_temp >= 0:
             raise RemaskError(f"alg_temp is {self.alg_temp}; it must be 0 or more")
@@ -102,6 +103,7 @@ class Origin(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (DREAM,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_steps(self.steps)
 
     def init(self, canvas: Canvas) -> BlockClock:

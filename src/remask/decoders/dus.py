@@ -69,6 +69,7 @@ class DUS(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.base < 2:
             raise RemaskError(f"base is {self.base}; it must be 2 or more")
         if self.skip < 0:
@@ -111,6 +112,7 @@ class Spaced(Decoder):
     min_gap: int = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.g0 < 0 or self.min_gap < 1:
             raise RemaskError(f"g0={self.g0}, min_gap={self.min_gap}: g0 must be 0 or more, min_gap 1 or more")
 

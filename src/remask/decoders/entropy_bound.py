@@ -35,6 +35,7 @@ class EntropyBound(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.gamma >= 0:
             raise RemaskError(f"gamma is {self.gamma}; it must be 0 or more")
 

@@ -52,6 +52,7 @@ class PC(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (UNCODE,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_steps(self.steps)
         if not (self.lam >= 0 and self.alpha > 0):
             raise RemaskError(f"lam={self.lam}, alpha={self.alpha}: lam must be 0 or more, alpha more than 0")
@@ -99,6 +100,7 @@ class Halton(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (HALTON,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_steps(self.steps)
         if self.base < 2:
             raise RemaskError(f"base is {self.base}; it must be 2 or more")

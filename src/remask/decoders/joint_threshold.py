@@ -50,6 +50,7 @@ class JointThreshold(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER, REMASK)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.post < 0 or self.most < 1:
             raise RemaskError(f"post={self.post}, most={self.most}: post must be 0 or more, most 1 or more")
 

@@ -39,6 +39,7 @@ class Klass(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.history < 1:
             raise RemaskError(f"history is {self.history}; it must be 1 or more")
 

@@ -31,6 +31,7 @@ class LocalLeap(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.radius < 0:
             raise RemaskError(f"radius is {self.radius}; it must be 0 or more")
 

@@ -37,6 +37,7 @@ class LowConfidence(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_steps(self.steps)
         check_score(self.score)
         if self.literal_blocks is not None and (self.literal_blocks < 1 or self.steps is None):
@@ -67,6 +68,7 @@ class Random(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_steps(self.steps)
 
     def init(self, canvas: Canvas) -> BlockClock:

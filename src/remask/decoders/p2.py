@@ -37,6 +37,7 @@ class P2(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps < 1:
             raise RemaskError(f"steps is {self.steps}; it must be 1 or more")
         if not self.eta >= 0:

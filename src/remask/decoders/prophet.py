@@ -60,6 +60,7 @@ class Prophet(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PROPHET, SCHED)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.answer not in ("span", "tail") or self.of not in ("unknown", "canvas"):
             raise RemaskError(f"answer is {self.answer!r}, of is {self.of!r}; answer must be span or tail, of must be unknown or canvas")
         if self.width < 1:

@@ -52,6 +52,7 @@ class ReMDM(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (REMDM,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps < 1:
             raise RemaskError(f"steps is {self.steps}; it must be 1 or more")
         if not 0 <= self.eta <= 1:

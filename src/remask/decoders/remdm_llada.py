@@ -44,6 +44,7 @@ class ReMDMLLaDA(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (REMDM,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_steps(self.steps)
         if not 0 <= self.share <= 1:
             raise RemaskError(f"share is {self.share}; it must be from 0 to 1")

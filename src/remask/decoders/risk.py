@@ -35,6 +35,7 @@ class Risk(Decoder):
     mask_candidates: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("budget", "last"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RemaskError(f"{name} is {getattr(self, name)}; it is a probability, from 0 to 1")

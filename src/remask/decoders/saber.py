@@ -46,6 +46,7 @@ class Saber(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.least < 1:
             raise RemaskError(f"least is {self.least}; it must be 1 or more")
 

@@ -51,6 +51,7 @@ class SlowFast(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.slow_steps < 0:
             raise RemaskError(f"slow_steps is {self.slow_steps}; it must be 0 or more")
         if self.history < 2:

@@ -100,6 +100,7 @@ class STaRR(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.reading != "H2" and not 0 <= self.c_slow <= self.c_fast:
             raise RemaskError(f"c_slow={self.c_slow}, c_fast={self.c_fast}: write 0 <= c_slow <= c_fast")
         for name in ("window", "radius", "min_history", "fast_steps", "at_least", "top"):

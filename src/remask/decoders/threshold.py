@@ -31,9 +31,8 @@ class Threshold(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_score(self.score)
-        if not self.tau == self.tau:
-            raise RemaskError(f"tau is {self.tau}; it must be a number")
         if self.at_most is not None and self.at_most < 1:
             raise RemaskError(f"at_most is {self.at_most}; it must be 1 or more, or left out")
 
@@ -58,6 +57,7 @@ class Factor(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_score(self.score)
         if not self.f >= 0:
             raise RemaskError(f"f is {self.f}; it must be 0 or more")

@@ -38,6 +38,7 @@ class WINO(Decoder):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.share <= 1 or not 1 <= self.least <= self.most:
             raise RemaskError(f"share={self.share}, least={self.least}, most={self.most}: share must be from 0 to 1, and 1 <= least <= most")
 

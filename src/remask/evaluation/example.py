@@ -23,7 +23,7 @@ def example(model: Any, item: Item, path: Path, *, max_new_tokens: int, seed: in
 
     path: the trace of it all, which is not made again.
     """
-    if not complete(path):
+    if not is_whole(path):
         with TraceFile(path, model.tokenizer) as file:
 
             def through(steps: Iterator[Step]) -> Iterator[Step]:
@@ -39,7 +39,7 @@ def example(model: Any, item: Item, path: Path, *, max_new_tokens: int, seed: in
     return "\n".join(f"{seen[place][0]}: {spelled(model, seen[place][1])}" for place in shown)
 
 
-def complete(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
     """Whether the trace is there, to its end."""
     if not path.exists():
         return False

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from remask.decoders.joint_threshold import PRESETS
 from remask.errors import RemaskError
 from remask.evaluation.against import at_equal_forwards
-from remask.evaluation.example import complete, example
-from remask.evaluation.harness import encoded, environment, evaluate, read_records, summarise
+from remask.evaluation.example import example, is_whole
+from remask.evaluation.harness import Encoded, encoded, environment, evaluate, results_of, summarise
 from remask.evaluation.intervals import paired_difference
 from remask.evaluation.tasks.base import Item
 from remask.files import write_json
@@ -112,6 +113,53 @@ def chosen(found: dict[str, tuple[float, float]]) -> list[str]:
     return kept
 
 
+@dataclass(frozen=True)
+class Runs:
+    """The results in a folder, by spec and split: those that are there, and with `decode` those that are missing, which are made. report: takes what, done, of how many."""
+
+    model: Any
+    folder: Path
+    items: Mapping[str, Sequence[Item]]
+    make: Callable[[str], dict[str, Any]]
+    max_new_tokens: int
+    batch: int
+    seed: int
+    decode: bool
+    report: Callable[[str, int, int], None] | None
+
+    @cached_property
+    def asked(self) -> dict[str, Encoded]:
+        """The prompts of each split, encoded once for all settings."""
+        return {split: encoded(self.model, items) for split, items in self.items.items()}
+
+    def records(self, spec: str, split: str) -> Records:
+        """A record an item; without `decode` none at all if an item's is missing."""
+        items, out = self.items[split], self.folder / split / (file_name(spec) + ".jsonl")
+        if not self.decode:
+            found = results_of(items, out)
+            return [found[index] for index in range(len(items))] if len(found) == len(items) else []
+
+        def told(done: int) -> None:
+            if self.report is not None:
+                self.report(f"{split} {spec}", done, len(items))
+
+        given = {"max_new_tokens": self.max_new_tokens, "batch": self.batch, "seed": self.seed, **self.make(spec)}
+        return evaluate(self.model, items, out=out, asked=self.asked[split], report=told, **given)
+
+    def reference(self, split: str) -> Records:
+        """Those of one token per forward."""
+        if found := self.records(REFERENCE, split):
+            return found
+        raise RemaskError(f"{self.folder} does not hold {REFERENCE} on the {split} items yet, and the others are compared with it; continue the run")
+
+    def example(self, spec: str) -> str:
+        """The first test item while it is written, traced in examples/; without `decode` empty if that trace is not whole."""
+        path = self.folder / "examples" / (file_name(spec) + ".jsonl")
+        if not self.decode and not is_whole(path):
+            return ""
+        return example(self.model, self.items["test"][0], path, max_new_tokens=self.max_new_tokens, seed=self.seed, **self.make(spec))
+
+
 def frontier(
     model: Any,
     names: Sequence[str],
@@ -132,48 +180,64 @@ def frontier(
 
     The first point is the reference, one token per forward. The first test item is traced under every point, in examples/.
     sweep: False runs names as they are written.  about: goes into every line of frontier.jsonl.
-    decode: False reports the settings whose results `folder` holds whole, of a run that was cut off; settings it did not come to are left out, on any device.
+    decode: False reports the settings whose results `folder` holds whole, of a run that was cut off or that goes on meanwhile, on any device: settings it did
+    not come to are left out, and of the folder only frontier.jsonl is written.
     """
     where = environment(model) if decode else noted(folder / "environment.json")
-    same_run(folder, {**(about or {}), "seed": seed, "max_new_tokens": max_new_tokens, "device": where["device"], "dtype": where["dtype"]})
-    write_json(folder / "environment.json", where)
-    (folder / "valid").mkdir(parents=True, exist_ok=True)
-    (folder / "test").mkdir(exist_ok=True)
-    (folder / "examples").mkdir(exist_ok=True)
-    asked = {"valid": encoded(model, valid), "test": encoded(model, test)}
-
-    def run(spec: str, split: str, items: Sequence[Item]) -> list[dict[str, Any]]:
-        out = folder / split / (file_name(spec) + ".jsonl")
-        if not decode and len(read_records(out)) < len(items):
-            if spec == REFERENCE:
-                raise RemaskError(f"{folder} does not hold {REFERENCE} on the {split} items yet, and the others are compared with it; continue the run")
-            return []
-
-        def told(done: int) -> None:
-            if report is not None:
-                report(f"{split} {spec}", done, len(items))
-
-        return evaluate(model, items, max_new_tokens=max_new_tokens, batch=batch, seed=seed, out=out, report=told, asked=asked[split], **make(spec))
-
-    def shown(spec: str) -> str:
-        path = folder / "examples" / (file_name(spec) + ".jsonl")
-        return example(model, test[0], path, max_new_tokens=max_new_tokens, seed=seed, **make(spec)) if decode or complete(path) else ""
-
-    base = summarise(run(REFERENCE, "valid", valid), model)["accuracy"]
-    frozen: list[tuple[str, str, float]] = [(REFERENCE, REFERENCE, 0.0)]
-    for name in names:
-        made = {spec: run(spec, "valid", valid) for spec in (settings(name) if sweep else (name,))}
-        summaries = {spec: summarise(records, model) for spec, records in made.items() if records}
-        kept = chosen({spec: (summary["forwards_per_row"], summary["accuracy"]) for spec, summary in summaries.items()})
-        frozen += [(name, spec, summaries[spec]["accuracy"] - base) for spec in kept if (name, spec) != frozen[0][:2]]
-    records = {spec: run(spec, "test", test) for _, spec, _ in frozen}
-    frozen = [one for one in frozen if records[one[1]]]
-    static = [records[spec] for name, spec, _ in frozen if name == "threshold"]
-    examples = {spec: shown(spec) for spec in dict.fromkeys(spec for _, spec, _ in frozen)}
-    points = [point_of(name, spec, kept, records[spec], records[REFERENCE], static, examples[spec], model) for name, spec, kept in frozen]
+    depends = {**(about or {}), "seed": seed, "max_new_tokens": max_new_tokens, "device": where["device"], "dtype": where["dtype"]}
+    check_same_run(folder, depends)
+    if decode:
+        begin(folder, depends, where)
+    runs = Runs(model, folder, {"valid": valid, "test": test}, make, max_new_tokens, batch, seed, decode, report)
+    frozen = freeze(runs, {name: settings(name) if sweep else (name,) for name in names})
+    points = points_of(runs, frozen)
     more = {**(about or {}), "chosen_on": len(valid), "items": len(test), "batch": batch, "max_new_tokens": max_new_tokens, "environment": where}
     save(folder / "frontier.jsonl", points, more)
     return points
+
+
+def freeze(runs: Runs, swept: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], float]:
+    """(decoder, spec) -> accuracy on the valid split less the reference's, of the reference and of what is on each decoder's frontier there."""
+    base = summarise(runs.reference("valid"), runs.model)["accuracy"]
+    frozen = {(REFERENCE, REFERENCE): 0.0}
+    for name, specs in swept.items():
+        found = {spec: summarise(records, runs.model) for spec in specs if (records := runs.records(spec, "valid"))}
+        best = chosen({spec: (summary["forwards_per_row"], summary["accuracy"]) for spec, summary in found.items()})
+        frozen |= {(name, spec): found[spec]["accuracy"] - base for spec in best}
+    return frozen
+
+
+def points_of(runs: Runs, frozen: Mapping[tuple[str, str], float]) -> list[Point]:
+    """The frozen settings that have results on the test split, beside the reference and the static threshold."""
+    reference = runs.reference("test")
+    made = {spec: records for _, spec in frozen if (records := runs.records(spec, "test"))}
+    static = [made[spec] for name, spec in frozen if name == "threshold" and spec in made]
+    examples = {spec: runs.example(spec) for spec in made}
+    points: list[Point] = []
+    for (name, spec), difference in frozen.items():
+        if spec in made:
+            summary = summarise(made[spec], runs.model)
+            points.append(
+                Point(
+                    decoder=name,
+                    spec=spec,
+                    accuracy=summary["accuracy"],
+                    interval=summary["interval"],
+                    forwards=summary["forwards_per_row"],
+                    tokens_per_forward=summary["tokens_per_forward"],
+                    example=examples[spec],
+                    lost=paired_difference(rights(made[spec]), rights(reference)),
+                    gained=None if name == "threshold" else at_equal_forwards(made[spec], static),
+                    kept=difference,
+                    positions=summary["positions_per_row"],
+                )
+            )
+    return points
+
+
+def rights(records: Records) -> list[bool]:
+    """Whether each item was answered rightly."""
+    return [record["right"] for record in records]
 
 
 def save(path: Path, points: Sequence[Point], more: dict[str, Any]) -> None:
@@ -183,15 +247,20 @@ def save(path: Path, points: Sequence[Point], more: dict[str, Any]) -> None:
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
-def same_run(folder: Path, settings: dict[str, Any]) -> None:
-    """Note in `folder` what its results depend on besides decoder and item; raise where something else is noted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "run.json"
-    before = noted(path) if path.exists() else settings
-    for name in {**before, **settings}:
-        if before.get(name) != settings.get(name):
-            raise RemaskError(f"{folder} holds results with {name} {before.get(name)}, not {settings.get(name)}; name another folder")
-    write_json(path, settings)
+def check_same_run(folder: Path, depends: dict[str, Any]) -> None:
+    """Raise if `folder` notes that its results depend on something else, besides decoder and item."""
+    before = noted(path) if (path := folder / "run.json").exists() else depends
+    for name in {**before, **depends}:
+        if before.get(name) != depends.get(name):
+            raise RemaskError(f"{folder} holds results with {name} {before.get(name)}, not {depends.get(name)}; name another folder")
+
+
+def begin(folder: Path, depends: dict[str, Any], where: dict[str, str]) -> None:
+    """Make the folders, and note what the results depend on and where they are made."""
+    for name in ("valid", "test", "examples"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_json(folder / "run.json", depends)
+    write_json(folder / "environment.json", where)
 
 
 def noted(path: Path) -> dict[str, Any]:
@@ -199,14 +268,6 @@ def noted(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise RemaskError(f"{path} is not there, so no run was begun in this folder; name the folder of one")
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def point_of(name: str, spec: str, kept: float, records: Records, reference: Records, static: Sequence[Records], shown: str, model: Any) -> Point:
-    """A frozen setting's results beside the reference's and the static threshold's."""
-    s = summarise(records, model)
-    lost = paired_difference([record["right"] for record in records], [record["right"] for record in reference])
-    gained = None if name == "threshold" else at_equal_forwards(records, static)
-    return Point(name, spec, s["accuracy"], tuple(s["interval"]), s["forwards_per_row"], s["tokens_per_forward"], shown, lost, gained, kept, s["positions_per_row"])
 
 
 def at_loss(points: Sequence[Point], loss: float = LOSS) -> dict[str, Point | None]:

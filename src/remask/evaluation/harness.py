@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import platform
 import subprocess
@@ -17,6 +16,7 @@ import remask
 from remask.denoise import Step
 from remask.errors import RemaskError
 from remask.evaluation.intervals import wilson
+from remask.evaluation.results import append_records, read_records
 from remask.evaluation.tasks.base import Item
 from remask.generate import complete, encode
 
@@ -50,10 +50,7 @@ def evaluate(
     """
     if batch < 1:
         raise RemaskError(f"batch is {batch}; use 1 or more")
-    done = read_records(out) if out is not None else {}
-    for record in done.values():
-        if record["index"] >= len(items) or items[record["index"]].prompt != record["prompt"]:
-            raise RemaskError(f"{out} holds results of other items; name another file")
+    done = {} if out is None else results_of(items, out)
     waiting = [index for index in range(len(items)) if index not in done]
     for start in range(0, len(waiting), batch):
         chosen = waiting[start : start + batch]
@@ -65,11 +62,19 @@ def evaluate(
             costs = {"forwards": stats.forwards, "positions": stats.positions, "generated": stats.generated, "seconds": stats.seconds, "batch": len(chosen)}
             done[index] = {"index": index, "prompt": item.prompt, "text": completion.text, "right": item.check(completion.text), "stratum": item.stratum, **costs}
         if out is not None:
-            with open(out, "a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(done[index], ensure_ascii=False) + "\n" for index in chosen))
+            append_records(out, (done[index] for index in chosen))
         if report is not None:
             report(len(done))
     return [done[index] for index in range(len(items))]
+
+
+def results_of(items: Sequence[Item], path: Path) -> dict[int, dict[str, Any]]:
+    """index -> record, of what a file holds of these items; RemaskError if it holds results of others."""
+    found = read_records(path)
+    for index, record in found.items():
+        if index >= len(items) or items[index].prompt != record["prompt"]:
+            raise RemaskError(f"{path} holds results of other items; name another file")
+    return found
 
 
 def compare(
@@ -92,21 +97,6 @@ def compare(
             if report is not None:
                 report(sum(map(len, records.values())))
     return {name: summarise(made, model) for name, made in records.items()}
-
-
-def read_records(path: Path) -> dict[int, dict[str, Any]]:
-    """The whole lines of a results file; a half-written last one is cut off."""
-    if not path.exists():
-        return {}
-    held = path.read_bytes()
-    whole = held[: held.rfind(b"\n") + 1]
-    if whole != held:
-        os.truncate(path, len(whole))  # in place: written anew, a kill would lose the others
-    try:
-        records = [json.loads(line) for line in whole.decode("utf-8").splitlines()]
-        return {record["index"]: record for record in records}
-    except (ValueError, KeyError, TypeError):
-        raise RemaskError(f"{path} is no results file; name another one") from None
 
 
 def summarise(records: Sequence[dict[str, Any]], model: Any) -> dict[str, Any]:

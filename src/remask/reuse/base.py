@@ -9,6 +9,7 @@ from torch import Tensor
 
 from remask.canvas import Canvas, Edit
 from remask.citation import Paper
+from remask.part import Part
 from remask.prediction import Belief, Summary
 
 State = Any
@@ -43,7 +44,7 @@ class Pass:
     canvas: Canvas
 
 
-class Reuse(Protocol):
+class Reuse(Part, Protocol):
     """Which positions a pass computes; the loop adds what was edited, and serves the rest from what it stored.
 
     stores: the rule asks for single positions, so keys and values are kept; else a row is computed whole or not at all.

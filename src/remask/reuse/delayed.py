@@ -27,6 +27,7 @@ class Delayed(Reuse):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_refresh(self.refresh)
 
     def init(self, canvas: Canvas) -> Age:

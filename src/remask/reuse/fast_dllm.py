@@ -29,6 +29,7 @@ class Prefix(Reuse):
     papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_refresh(self.refresh)
 
     @property
@@ -68,6 +69,7 @@ class Dual(Reuse):
     papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_refresh(self.refresh)
 
     @property

@@ -58,6 +58,7 @@ class SureLock(Reuse):
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.gate <= 100:
             raise RemaskError(f"gate is {self.gate}; it must be a percentage, 0 to 100")
         if self.recheck < 0 or self.patience < 1 or self.every < 1:

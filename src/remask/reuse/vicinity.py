@@ -30,6 +30,7 @@ class Vicinity(Reuse):
     papers: ClassVar[tuple[Paper, ...]] = (DINFER,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_refresh(self.refresh)
         for name in ("left", "right", "warmup"):
             if getattr(self, name) < 0:

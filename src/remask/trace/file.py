@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from remask.errors import RemaskError
+from remask.files import cut_torn_line
 from remask.trace.record import Draft, Event, Opening, Record, Trace
 
 HEADER = {"kind": "trace", "version": 1}
@@ -109,12 +110,6 @@ def written(record: Record, spelling: Spelling) -> str:
 def dumped(line: dict[str, Any]) -> str:
     """One line of a trace file."""
     return json.dumps(line, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
-
-
-def cut_torn_line(path: Path) -> None:
-    """Cut the file behind its last newline."""
-    with open(path, "r+b") as file:
-        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def whole_lines(path: Path) -> list[str]:

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from remask.canvas import Canvas, Edit
 from remask.citation import Paper
+from remask.part import Part
 from remask.prediction import Belief
 
 
-class Window(Protocol):
+class Window(Part, Protocol):
     """`eligible` returns (B, L) bool, a subset of the masked positions; `span` the whole open block.
 
     `init` gives the window's memory of a canvas, which may be partly written.

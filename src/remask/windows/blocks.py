@@ -28,6 +28,7 @@ class Blocks(Window):
     papers: ClassVar[tuple[Paper, ...]] = (LLADA,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.length < 1:
             raise RemaskError(f"block length is {self.length}; it must be 1 or more")
         if self.origin not in ("prompt", "canvas"):

@@ -57,6 +57,7 @@ class DAEDAL(Window):
     grows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         Blocks(self.block, self.origin)
         if min(self.length, self.most, self.look) < 1 or self.factor < 2 or self.tail < 0:
             raise RemaskError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from torch import Tensor
 from remask.canvas import Canvas
 from remask.continuous import Discrete, Sampler
 from remask.errors import RemaskError
-from remask.evaluation.harness import read_records
 from remask.evaluation.intervals import mean_interval
+from remask.evaluation.results import append_records, read_records
 from remask.evaluation.text.frontier import pseudo_mauve
 from remask.evaluation.text.judge import features, negative_log_likelihood, sample
 from remask.evaluation.text.statistics import distinct, repetition, unigram_entropy
@@ -83,8 +82,7 @@ def measure(rows: Rows, count: int, judge: Causal, *, setting: str, out: Path | 
         done |= {index: {"index": index, "setting": setting, **record} for index, record in zip(chosen, made, strict=True)}
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
-            with open(out, "a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(done[index]) + "\n" for index in chosen))
+            append_records(out, (done[index] for index in chosen))
         if report is not None:
             report(len(done))
     return [done[index] for index in range(count)]

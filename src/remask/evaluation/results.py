@@ -1,0 +1,30 @@
+"""Results on disk: a JSON line an item, by its index. Whatever moment a run is killed at, whole lines are left and at most one that is torn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from remask.errors import RemaskError
+from remask.files import cut_torn_line
+
+
+def read_records(path: Path) -> dict[int, dict[str, Any]]:
+    """index -> record, of the whole lines of a file, which is left as it is; none if there is no file."""
+    if not path.exists():
+        return {}
+    try:
+        records = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+        return {record["index"]: record for record in records}
+    except (ValueError, KeyError, TypeError):
+        raise RemaskError(f"{path} is no results file; name another one") from None
+
+
+def append_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Add whole lines, in the place of a torn one."""
+    if path.exists():
+        cut_torn_line(path)
+    with open(path, "ab") as file:
+        file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())

@@ -1,0 +1,59 @@
+"""No setting of any registered part is NaN, however it is given."""
+
+import math
+from dataclasses import MISSING, fields
+from typing import get_type_hints
+
+import pytest
+
+import remask
+from remask.spec import REGISTRIES, parse_sampler
+
+GIVEN = {"inner": (remask.Threshold(), "(threshold)"), "write_tau": (0.9, "0.9"), "edit_tau": (0.9, "0.9")}
+"""Values for settings without a default, as they are and as spec strings write them."""
+
+
+def floats(kind):
+    hints = get_type_hints(kind)
+    return [field.name for field in fields(kind) if "float" in str(hints[field.name])]
+
+
+def needed(kind, but):
+    return {field.name: GIVEN[field.name] for field in fields(kind) if field.default is MISSING and field.name != but}
+
+
+FLOATS = [(registry, name, setting) for registry in REGISTRIES for name, kind in registry.items() for setting in floats(kind)]
+NAMES = [f"{name}:{setting}" for _, name, setting in FLOATS]
+PARSERS = {"decoder": remask.parse_decoder, "window": remask.parse_window, "reuse": remask.parse_reuse, "sampler": parse_sampler}
+
+
+@pytest.mark.parametrize(("registry", "name", "setting"), FLOATS, ids=NAMES)
+def test_no_setting_is_nan_in_python(registry, name, setting):
+    others = {key: value for key, (value, _) in needed(registry[name], setting).items()}
+    with pytest.raises(remask.RemaskError, match=rf"^{setting} is nan; it must be a number$"):
+        registry[name](**others, **{setting: math.nan})
+
+
+@pytest.mark.parametrize(("registry", "name", "setting"), FLOATS, ids=NAMES)
+def test_no_setting_is_nan_in_a_spec_string(registry, name, setting):
+    others = "".join(f"{key}={text}," for key, (_, text) in needed(registry[name], setting).items())
+    with pytest.raises(remask.RemaskError, match=rf"^{setting} of \w+ '{name}' is 'nan'; it must be a number$"):
+        PARSERS[registry.kind](f"{name}:{others}{setting}=nan")
+
+
+def test_a_setting_that_should_be_whole_is_not_nan_either():
+    with pytest.raises(remask.RemaskError, match="steps is nan"):
+        remask.LowConfidence(steps=math.nan)
+    with pytest.raises(remask.RemaskError, match=r"last is \(2, nan\); it must be a number"):
+        remask.LowConfidence(last=(2, math.nan))
+
+
+def test_all_kinds_of_parts_are_tried():
+    assert {registry.kind for registry, *_ in FLOATS} == {"decoder", "window", "reuse", "sampler"}
+    assert len(FLOATS) > 60
+
+
+@pytest.mark.parametrize("made", [remask.Temperature, remask.TopP])
+def test_no_shaper_takes_nan(made):
+    with pytest.raises(remask.RemaskError, match="is nan; it must be"):
+        made(math.nan)
