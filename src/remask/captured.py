@@ -28,8 +28,8 @@ from remask.prediction import NoLogitsError, Prediction, Summary
 from remask.randomness import PROPOSAL
 from remask.reuse.base import Scene
 
-LADDER = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
-"""Sizes of buckets; above them multiples of 512."""
+FEW = 128
+"""Positions of all rows together up to which a pass takes about as long whatever their number: it reads the same weights (docs/findings/gpu.md)."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Captured:
     body: how the network computes; None takes its own forward.
     """
 
-    def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 32, sessions: int = 4) -> None:
+    def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 64, sessions: int = 4) -> None:
         if graphs < 1 or sessions < 1:
             raise RemaskError(f"graphs is {graphs} and sessions {sessions}; both must be 1 or more")
         self.model, self.body, self.most_sessions = model, body or Plain(model), sessions
@@ -185,7 +185,8 @@ class Session:
             following = None
             if not signals.done:
                 length = state.canvas.shape[1]
-                self.bucket = Bucket(None if signals.whole else rung(signals.computed, length), rung(signals.asked, length))
+                fine = len(state.seeds) * signals.computed > FEW
+                self.bucket = Bucket(None if signals.whole else rung(signals.computed, length, fine=fine), rung(signals.asked, length))
                 following = self.handed(self.owner.recorder((self.key, self.bucket), self.again))
             yield seen
             if following is None:
@@ -387,9 +388,14 @@ def asked_of(plan: Plan, canvas: Canvas, eligible: Tensor, active: Tensor, *, fi
     return eligible | active if plan.reuse.compares else eligible
 
 
-def rung(count: int, length: int) -> int:
-    """The smallest bucket that holds `count` positions of a canvas of `length`."""
-    return min(length, next((size for size in LADDER if size >= count), -(-count // 512) * 512))
+def rung(count: int, length: int, *, fine: bool = False) -> int:
+    """The smallest bucket that holds `count` positions of a canvas of `length`: multiples of 8, and of them two (fine: four) between a power of two and the next.
+
+    Fine ones cost up to a quarter of positions too many, the others up to a half, and each is recorded when it is met.
+    """
+    octave = 1 << max(0, count - 1).bit_length()
+    step = max(8, octave // (8 if fine else 4))
+    return min(length, max(8, -(-count // step) * step))
 
 
 def everywhere(active: Tensor) -> tuple[Tensor, Tensor]:
