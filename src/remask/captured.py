@@ -1,6 +1,6 @@
 """The loop in fixed shapes: every pass is one function of tensors that stay where they are, recorded as a CUDA graph per bucket and replayed.
 
-Opt in with `Captured(model)`; docs/findings/gpu.md says what was measured on a GPU, and what not yet. On the CPU the same code runs
+Opt in with `Captured(model)`; docs/findings/gpu.md says what was measured on a GPU. On the CPU the same code runs
 without graphs, which is how it is tested.
 """
 
