@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import permutations, product
 
-import torch
-
 from remask.evaluation.tasks import grids
 from remask.evaluation.tasks.base import Item, check_choice, check_request, split_of
+from remask.evaluation.tasks.grid_singles import dig_by_singles, singles_solve
+from remask.evaluation.tasks.grid_symmetry import invariants
 
 STRATA = ("singles", "harder", "sparse")
 
@@ -43,27 +43,28 @@ class Sudoku:
 
     def puzzles(self, n: int, rng: random.Random, split: str, stratum: str) -> list[tuple[grids.Grid, grids.Grid]]:
         """At most n (puzzle, solution) pairs of the stratum and split."""
-        solutions = [self.solution(rng, split) for _ in range(n)]
+        solutions = self.solutions(n, rng, split)
         lowest, highest = (4, 8) if self.box == 2 else (22, 36) if stratum == "singles" else (20, 24)
-        clues = torch.tensor([rng.randint(lowest, highest) for _ in range(n)])
-        order = torch.tensor([rng.sample(range(self.box**4), self.box**4) for _ in range(n)])
-        dug: list[list[int]] = grids.dig_by_singles(torch.tensor(solutions), clues, order, self.box).tolist()
+        clues = [rng.randint(lowest, highest) for _ in range(n)]
+        order = [rng.sample(range(self.box**4), self.box**4) for _ in range(n)]
+        dug: list[list[int]] = dig_by_singles(solutions, clues, order, self.box).tolist()
         pairs = [(tuple(puzzle), solution) for puzzle, solution in zip(dug, solutions, strict=True)]
         if stratum != "singles":
             pairs = [(grids.dig_by_search(puzzle, 20, rng, 3), solution) for puzzle, solution in pairs]
-            by_singles = grids.singles_solve(torch.tensor([puzzle for puzzle, _ in pairs]), 3)
+            by_singles = singles_solve([puzzle for puzzle, _ in pairs], 3)
             harder = (by_singles == 0).any(1).tolist()
             pairs = [pair for pair, hard in zip(pairs, harder, strict=True) if hard and (stratum == "harder" or sum(d > 0 for d in pair[0]) <= 25)]
         if self.box == 2:  # two grids in essence, so the 4x4 splits are by the puzzle
             pairs = [pair for pair in pairs if split_of(canonical_4x4(pair[0])) == split]
         return pairs
 
-    def solution(self, rng: random.Random, split: str) -> grids.Grid:
-        """A full grid whose symmetry class belongs to the split."""
-        while True:
-            solution = grids.random_solution(rng, self.box)
-            if self.box == 2 or split_of(grids.invariant(solution, self.box)) == split:
-                return solution
+    def solutions(self, n: int, rng: random.Random, split: str) -> list[grids.Grid]:
+        """n full grids whose symmetry classes belong to the split."""
+        found: list[grids.Grid] = []
+        while len(found) < n:
+            made = [grids.random_solution(rng, self.box) for _ in range(n - len(found))]  # no more than one by one: what is drawn after them stays
+            found += made if self.box == 2 else [solution for solution, name in zip(made, invariants(made, self.box), strict=True) if split_of(name) == split]
+        return found
 
     def item(self, puzzle: Sequence[int], solution: Sequence[int], stratum: str) -> Item:
         prompt = "".join(map(str, puzzle))
