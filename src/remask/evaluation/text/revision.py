@@ -15,8 +15,11 @@ from remask.randomness import NOISE, ORDER, PROPOSAL, keyed_uniforms
 
 @dataclass(frozen=True)
 class Revision:
-    """One forward over rows with a share of wrong tokens. fixed: share of the wrong ones whose arg max is the true token; kept: share of the right ones whose
-    arg max is themselves; calibration: error of the probabilities of those arg maxes at all positions."""
+    """One forward over rows with a share of wrong tokens.
+
+    fixed, kept: (B,) float64, the shares of the wrong tokens whose arg max is the true one, and of the right ones whose arg max is themselves.
+    calibration: error of the probabilities of those arg maxes at all positions.
+    """
 
     share: float
     fixed: Tensor
