@@ -10,6 +10,7 @@ from torch import Tensor
 
 from remask.denoise import row_seeds
 from remask.evaluation.text.calibration import calibration_error
+from remask.models.base import without_mask
 from remask.randomness import NOISE, ORDER, PROPOSAL, keyed_uniforms
 
 
@@ -69,6 +70,4 @@ def masked_calibration(model: Any, tokens: Tensor, *, seed: int | list[int] = 0,
 
 def _proposals(model: Any, shown: Tensor) -> tuple[Tensor, Tensor]:
     """Confidence and arg max (B, L) over the tokens, the mask aside."""
-    logits = model.logits(shown)
-    forbidden = torch.arange(logits.shape[-1], device=logits.device) == model.mask_id
-    return torch.softmax(logits.masked_fill(forbidden, float("-inf")), dim=-1).max(-1)
+    return torch.softmax(without_mask(model.logits(shown), model.mask_id), dim=-1).max(-1)
