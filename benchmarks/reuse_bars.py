@@ -34,7 +34,7 @@ def main() -> None:
     arguments.add_argument("--items", type=int, default=2000)
     arguments.add_argument("--batch", type=int, default=100)
     arguments.add_argument("--window", default="whole")
-    arguments.add_argument("--cache", default="dual", help="none: SureLock alone")
+    arguments.add_argument("--cache", default="dual", help="e.g. dual or dual:refresh=8; none: SureLock alone")
     arguments.add_argument("--only-inside", action="store_true", help="SureLock inside the cache, not alone")
     arguments.add_argument("--eps", nargs="+", default=EPS)
     arguments.add_argument("--gates", nargs="+", default=GATES)
@@ -48,7 +48,8 @@ def main() -> None:
     model = remask.load(task.model, device=chosen.device, dtype=chosen.dtype)
     items = task.sample(chosen.items, seed=0, split="test")
     alone = [f"surelock:eps={eps},gate={gate}" for eps, gate in itertools.product(chosen.eps, chosen.gates)] + [f"surelock:{option}" for option in chosen.options]
-    inside = {f"{chosen.cache}:inner=({rule})": chosen.cache for rule in alone} if chosen.cache != "none" else {}
+    join = "," if ":" in chosen.cache else ":"
+    inside = {f"{chosen.cache}{join}inner=({rule})": chosen.cache for rule in alone} if chosen.cache != "none" else {}
     window = remask.parse_window(chosen.window)
     rules = {
         spec: {"reuse": remask.parse_reuse(spec), "window": window} for spec in [REFERENCE, *([chosen.cache] if inside else []), *([] if chosen.only_inside else alone), *inside]

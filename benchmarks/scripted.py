@@ -2,7 +2,7 @@
 
 Random weights say nothing about which tokens are sure or when one settles, but a step's time depends on shapes alone. So the decoder writes a given number of
 tokens a pass (the surest, so that scores are computed and ranked), and locks follow the active shares published for SureLock (arXiv 2602.06412, the figure
-of the ratio per step), while divergence, gate and compaction are computed and timed. Every figure made with this is to say so.
+of the ratio per step), while divergence, gate, the rule's own locks and compaction are computed and timed. Every figure made with this is to say so.
 """
 
 from __future__ import annotations
@@ -64,20 +64,37 @@ class PerStep(Decoder):
         return Edit(top(view.prediction.raw.confidence, view.eligible, self.count), view.prediction.candidates), None
 
 
+@dataclass(frozen=True, eq=False)
+class Script:
+    """locked, written: (B, L) bool, written as the last pass left it.  counts: (B, L) int64, locks by the number of masked positions.  rule: SureLock's own memory."""
+
+    locked: Tensor
+    written: Tensor
+    counts: Tensor
+    rule: Locks
+
+
 @dataclass(frozen=True)
 class ScriptedLocks(SureLock):
-    """SureLock with all its work, but the number of locks follows SHARES at the row's progress; the longest written lock first. `calm` holds the age."""
+    """SureLock with all its work, kept, but the number of locks follows SHARES at the row's progress, the leftmost written twice over first; for rows with a prompt.
+
+    The script itself is about 20 launches a step, found in a table: its work is none of SureLock's.
+    """
 
     long: bool = True
 
-    def observe(self, scene: Scene, made: Pass, state: Locks) -> Locks:
-        super().observe(scene, made, state)
-        canvas = made.canvas
-        age = torch.where(canvas.masked | made.edit.touched, 0, state.calm + 1)
-        own = ~canvas.given
-        progress = (own & ~canvas.masked).sum(1) / own.sum(1).clamp(min=1)
-        count = canvas.real.sum(1) - (share_at(progress, SHARES[self.long]) * canvas.real.sum(1)).ceil().long()
-        return Locks(state.locked | top(age.double(), (age > 1) & canvas.real, count), age)
+    def init(self, canvas: Canvas) -> Script:  # pyright: ignore[reportIncompatibleMethodOverride]
+        own, length = (~canvas.given).sum(1, keepdim=True), canvas.real.sum(1, keepdim=True)
+        written = (own - torch.arange(canvas.shape[1], device=own.device)).clamp(min=0)
+        counts = length - (share_at(written / own.clamp(min=1), SHARES[self.long]) * length).ceil().long()
+        return Script(torch.zeros_like(canvas.given), torch.zeros_like(canvas.given), counts, super().init(canvas))
+
+    def observe(self, scene: Scene, made: Pass, state: Script) -> Script:  # pyright: ignore[reportIncompatibleMethodOverride]
+        masked = made.canvas.masked
+        written = made.canvas.real & ~(masked | made.edit.touched)
+        ready = written & state.written & ~state.locked
+        more = state.counts.gather(1, masked.sum(1, keepdim=True)) - state.locked.sum(1, keepdim=True)
+        return Script(state.locked | (ready & (ready.cumsum(1) <= more)), written, state.counts, super().observe(scene, made, state.rule))
 
 
 def share_at(progress: Tensor, table: tuple[tuple[float, float], ...]) -> Tensor:

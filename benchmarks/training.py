@@ -1,6 +1,7 @@
 """Training throughput: tokens per second and the share of the bf16 ceiling, MDLM beside DSL at two sizes, and the judge.
 
     python benchmarks/training.py --device cuda            # one GPU; the ceiling is measured in the same run
+    python benchmarks/training.py --device cuda --only "mdlm large" --profile     # the kernels of a step, the longest first
     python benchmarks/training.py --tiny                   # that it works, on a CPU
 
 Steps are those of `remask train` (remask.training.run.Run: compiled, captured as a graph on a GPU) on random ids, so that data cost nothing. Networks take turns; a turn
@@ -101,6 +102,17 @@ def turn(run: Run, steps: int) -> None:
         run.learn(batch)
 
 
+def profile(name: str, run: Run, steps: int = 3, most: int = 25) -> None:
+    """Print microseconds a step and launches of the kernels, the longest first."""
+    on_gpu = run.device.type == "cuda"
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA if on_gpu else torch.profiler.ProfilerActivity.CPU]) as found:
+        spent = timed(lambda: turn(run, steps), run.device)
+    lines = sorted(((event.device_time_total if on_gpu else event.self_cpu_time_total, event.count, event.key) for event in found.key_averages()), reverse=True)
+    print(f"{name}: {1e6 * spent / steps:.0f} us a step, kernels {sum(time for time, _, _ in lines) / steps:.0f} us")
+    for time_, count, key in lines[:most]:
+        print(f"{time_ / steps:10.1f} us {count / steps:6.1f}  {key[:140]}")
+
+
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
@@ -109,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="the kernels of a step besides")
     parser.add_argument("--tiny", action="store_true", help="small networks, 2 rows, 1 step, 2 turns, not compiled")
     chosen = parser.parse_args(arguments)
     tiny, device = chosen.tiny, torch.device(chosen.device)
@@ -127,6 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 spent = timed(lambda run=run: turn(run, steps), device)
                 if number:
                     seconds[name].append(spent / steps)
+        if chosen.profile:
+            for name, run in runs.items():
+                profile(name, run)
     return report(made, {name: sum(p.numel() for p in run.model.parameters()) for name, run in runs.items()}, seconds, rows, peak, device)
 
 

@@ -186,12 +186,24 @@ def test_states_are_put_where_they_predict_and_a_row_without_any_keeps_its_own(s
     assert found[..., 0].tolist() == [[0, 0, 12 - shift, 13 - shift, 0], [0, 0, 0, 0, 0]]
 
 
-def test_a_bucket_holds_what_it_is_chosen_for():
+@pytest.mark.parametrize(("fine", "waste", "most"), [(False, 0.5, 20), (True, 0.25, 36)])
+def test_a_bucket_holds_what_it_is_chosen_for_and_little_more(fine, waste, most):
     for length in (5, 40, 300, 3000):
-        sizes = [rung(count, length) for count in range(length + 1)]
-        assert all(size >= count for count, size in enumerate(sizes))
+        sizes = [rung(count, length, fine=fine) for count in range(length + 1)]
+        assert all(count <= size <= max(count + 8, (1 + waste) * count) for count, size in enumerate(sizes))
         assert sizes == sorted(sizes)
-        assert len(set(sizes)) <= 20
+        assert len(set(sizes)) <= most
+
+
+def test_sizes_are_fine_where_positions_cost_time_and_few_where_weights_do():
+    sizes = {}
+    for rows in (1, 8):
+        captured = Captured(network("llada"))
+        steps = remask.denoise(captured, canvas([[3, 1, 4]] * rows, 60), reuse=remask.SureLock(eps=1e9, gate=100.0))
+        sizes[rows] = {session.bucket.chosen for _ in steps for session in captured.sessions.values()} - {None}
+    assert 40 in sizes[8]
+    assert 40 not in sizes[1]
+    assert sizes[1] < sizes[8]
 
 
 def test_copies_may_be_made_of_one_anothers_sources():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from remask import RemaskError
-from remask.prediction import Belief, LeftOut, Prediction, Summary
+from remask.prediction import Belief, LeftOut, Prediction, Summary, largest
 
 LAWS = torch.tensor([[[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]]])
 ENTROPY = -sum(p * math.log(p) for p in (0.5, 0.3, 0.2))
@@ -100,3 +100,28 @@ def test_one_asked_position_scores_as_it_does_among_others():
             assert torch.equal(alone.top_two[0, 1], whole.top_two[0, 1])
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("count", [1, 2, 16])
+@pytest.mark.parametrize("length", [16, 1024, 2047, 9001])
+def test_the_largest_entries_are_those_of_a_sort(length, count):
+    """Of 97 values only, so that the largest come many times; some of them behind the last whole part."""
+    values = torch.randint(97, (2, 5, length), generator=torch.Generator().manual_seed(length)).float()
+    values[0, 0, -1], values[1, 2, -3:] = 200.0, 300.0
+    found, places = largest(values, count)
+    assert torch.equal(found, values.sort(-1, descending=True).values[..., :count])
+    assert torch.equal(values.gather(-1, places), found)
+    assert all(len(set(row)) == count for row in places.flatten(0, 1).tolist())
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_the_likeliest_tokens_are_those_of_the_whole_where_they_are_asked_for(share):
+    chance = torch.Generator().manual_seed(1)
+    logits, asked = torch.randn(3, 7, 9001, generator=chance) * 4, torch.rand(3, 7, generator=chance) < share
+    belief = Belief(logits, logits.argmax(-1))
+    values, tokens = belief.at(asked).likeliest(16)
+    wanted = belief.probabilities.topk(16, dim=-1)
+    assert torch.equal(values[asked], wanted.values[asked])
+    assert torch.equal(tokens[asked], wanted.indices[asked])
+    assert bool((values[~asked] == 0).all()) == (share < 0.6)
+    assert Belief(logits[..., :3], belief.candidates).likeliest(16)[1].shape == (3, 7, 3)

@@ -1,6 +1,6 @@
 """The loop in fixed shapes: every pass is one function of tensors that stay where they are, recorded as a CUDA graph per bucket and replayed.
 
-Opt in with `Captured(model)`; docs/findings/gpu.md says what was measured on a GPU, and what not yet. On the CPU the same code runs
+Opt in with `Captured(model)`; docs/findings/gpu.md says what was measured on a GPU. On the CPU the same code runs
 without graphs, which is how it is tested.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from remask.canvas import Canvas
 from remask.denoise import Plan, Sight, State, Step, conclude, look, step
 from remask.errors import RemaskError
-from remask.fixed_shapes import Bucket, Fixed, Signals, ahead, asked_of, everywhere, mapped_belief, put, refuse_shadows, rung, summary
+from remask.fixed_shapes import FEW, Bucket, Fixed, Signals, ahead, asked_of, everywhere, mapped_belief, put, refuse_shadows, rung, summary
 from remask.kernels.graphs import Late, Recorder, cloned, copied, form, mapped
 from remask.kernels.joined import Joined
 from remask.kernels.places import compact, spread
@@ -40,7 +40,7 @@ class Captured:
     body: how the network computes; None takes its own forward.
     """
 
-    def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 32, sessions: int = 4) -> None:
+    def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 64, sessions: int = 4) -> None:
         if graphs < 1 or sessions < 1:
             raise RemaskError(f"graphs is {graphs} and sessions {sessions}; both must be 1 or more")
         self.model, self.body, self.most_sessions = model, body or Plain(model), sessions
@@ -134,7 +134,8 @@ class Session:
             following = None
             if not signals.done:
                 length = state.canvas.shape[1]
-                self.bucket = Bucket(None if signals.whole else rung(signals.computed, length), rung(signals.asked, length))
+                fine = len(state.seeds) * signals.computed > FEW
+                self.bucket = Bucket(None if signals.whole else rung(signals.computed, length, fine=fine), rung(signals.asked, length))
                 following = self.handed(self.owner.recorder((self.key, self.bucket), self.again))
             yield seen
             if following is None:

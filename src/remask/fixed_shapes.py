@@ -18,8 +18,8 @@ from remask.models.store import Chosen
 from remask.prediction import Prediction, Summary
 from remask.reuse.base import Scene
 
-LADDER = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
-"""Sizes of buckets; above them multiples of 512."""
+FEW = 128
+"""Positions of all rows together up to which a pass takes about as long whatever their number: it reads the same weights (docs/findings/gpu.md)."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,14 @@ def asked_of(plan: Plan, canvas: Canvas, eligible: Tensor, active: Tensor, *, fi
     return eligible | active if plan.reuse.compares else eligible
 
 
-def rung(count: int, length: int) -> int:
-    """The smallest bucket that holds `count` positions of a canvas of `length`."""
-    return min(length, next((size for size in LADDER if size >= count), -(-count // 512) * 512))
+def rung(count: int, length: int, *, fine: bool = False) -> int:
+    """The smallest bucket that holds `count` positions of a canvas of `length`: multiples of 8, and of them two (fine: four) between a power of two and the next.
+
+    Fine ones cost up to a quarter of positions too many, the others up to a half, and each is recorded when it is met.
+    """
+    octave = 1 << max(0, count - 1).bit_length()
+    step = max(8, octave // (8 if fine else 4))
+    return min(length, max(8, -(-count // step) * step))
 
 
 def everywhere(active: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,27 @@ from remask.errors import RemaskError
 MOST_TAKEN = 0.6
 """The share of positions up to which scores are computed apart: taking logits out is a read and a write, and a softmax with its maximum two and one."""
 
+PART = 128
+"""Entries of a part in `largest`."""
+
+
+def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(..., V) -> the `count` largest and their places, (..., count) each: `topk`, which goes over a long row several times where this does once.
+
+    The largest entries lie in the `count` parts of the largest maxima, so that only those parts are sorted.
+    """
+    length = values.shape[-1]
+    if length < 4 * count * PART:
+        short = values.topk(count, dim=-1)
+        return short.values, short.indices
+    whole = length // PART * PART
+    parts = values[..., :whole].unflatten(-1, (-1, PART)).amax(-1).topk(count, dim=-1).indices
+    inside = (parts[..., None] * PART + torch.arange(PART, device=values.device)).flatten(-2)
+    rest = torch.arange(whole, length, device=values.device).expand(*inside.shape[:-1], -1)
+    place = torch.cat([inside, rest], dim=-1)
+    best = values.gather(-1, place).topk(count, dim=-1)
+    return best.values, place.gather(-1, best.indices)
+
 
 @dataclass(frozen=True, eq=False)
 class Belief:
@@ -64,7 +85,12 @@ class Belief:
     @cached_property
     def top_two(self) -> Tensor:
         """(B, L, 2): the largest and the second largest probability."""
-        return self.spread(self.chances.topk(min(2, self.logits.shape[-1]), dim=-1).values)
+        return self.spread(largest(self.chances, min(2, self.logits.shape[-1]))[0])
+
+    def likeliest(self, count: int) -> tuple[Tensor, Tensor]:
+        """(B, L, count) each: the largest probabilities and their tokens, 0 where nobody asked."""
+        values, tokens = largest(self.chances, min(count, self.logits.shape[-1]))
+        return self.spread(values), self.spread(tokens)
 
     @cached_property
     def confidence(self) -> Tensor:
@@ -160,6 +186,10 @@ class Summary:
     def top_two(self) -> Tensor:
         """(B, L, 2): the largest and the second largest probability."""
         return torch.stack([self.confidence, self.second], dim=-1)
+
+    def likeliest(self, count: int) -> tuple[Tensor, Tensor]:
+        """(B, L, count) each: the largest probabilities and their tokens."""
+        return largest(self.probabilities, min(count, self.logits.shape[-1]))
 
     @property
     def margin(self) -> Tensor:

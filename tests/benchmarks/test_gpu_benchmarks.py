@@ -5,11 +5,13 @@ import runpy
 import sys
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import remask
+from remask.denoise import Plan, start, step
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
@@ -51,11 +53,49 @@ def test_scripted_locks_follow_the_published_shares():
     canvas = canvas_of(model, 2, 16, 48)
     steps = list(remask.denoise(model, canvas, decoder=PerStep(1), reuse=ScriptedLocks()))
     assert len(steps) == 48
-    for number, step in enumerate(steps[3:], 3):
+    for number, seen in enumerate(steps[3:], 3):
         progress = torch.full((2,), (number - 1) / 48, dtype=torch.float64)
         wanted = (share_at(progress, SHARES[True]) * 64).ceil()
-        assert ((step.active.sum(1) - wanted).abs() <= 2).all(), number
+        assert ((seen.active.sum(1) - wanted).abs() <= 2).all(), number
     assert all((later.active <= earlier.active).all() for earlier, later in pairwise(steps)), "locks are for good"
+
+
+def test_scripted_locks_keep_what_the_rule_itself_would_lock():
+    """Else a compiler would leave its work out, and the figure would be of the script."""
+    model = network("tiny-llada", "cpu", torch.float32)
+    plan = Plan(PerStep(1), reuse=ScriptedLocks(eps=1e9, gate=100.0))
+    state, locked = start(canvas_of(model, 2, 16, 48), plan, torch.arange(2)), []
+    for _ in range(6):
+        state, _ = step(model, state, plan)
+        locked.append(state.reuse.rule.locked.sum(1).tolist())
+    assert locked[1] == [17, 17]
+    assert locked[-1] == [21, 21]
+    assert (state.reuse.locked.sum(1) < 12).all()
+
+
+def test_a_run_is_measured_once_nothing_is_recorded_any_more(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["decode.py"])
+    Bench = runpy.run_path(str(FOLDER / "decode.py"))["Bench"]
+    recorder = SimpleNamespace(met=set(), graphs={})
+    runs = []
+
+    class Met(Bench):
+        def __init__(self):
+            pass
+
+        def run(self, model, *sizes, **parts):
+            """The first two meet a pass, the third records it."""
+            number = len(runs)
+            runs.append(number)
+            if number < 2:
+                recorder.met.add(number)
+            elif number == 2:
+                recorder.graphs[0] = None
+            return float(number), None
+
+    assert Met().replayed(SimpleNamespace(recorder=recorder), 1, 2, 3) == (3.0, None)
+    assert Met().replayed(object(), 1, 2, 3) == (5.0, None)
+    assert runs == list(range(6))
 
 
 def test_the_roofline_is_that_of_the_design():

@@ -23,7 +23,7 @@ from remask.training.shards import read_shards
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SMALL = {"hidden_dim": 32, "n_blocks": 1, "n_heads": 2, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "intermediate_size": 48}
-VARIANTS = ("continued", "mixed", "log_normal", "per_token", "roar", "scratch", "substitution")
+VARIANTS = ("continued", "mixed", "by_row", "log_normal", "roar", "scratch", "substitution")
 RUNS = [("fiction", ""), ("fiction_judge", ""), ("fiction_dsl", ""), *(("fiction_control", name) for name in VARIANTS)]
 
 
@@ -70,7 +70,7 @@ def test_a_recipe_trains_stops_and_continues(name, variant, data, tmp_path):
     assert all(torch.equal(tensor, read_shards(tmp_path / "parts" / "state")[key]) for key, tensor in read_shards(tmp_path / "whole" / "state").items())
     assert len(loss_of(tmp_path / "whole")) == 2
     model = remask.load(whole)
-    assert isinstance(model, {"fiction": MDLM, "fiction_judge": Causal, "fiction_dsl": DSL}.get(name, DSL if variant in ("mixed", "log_normal", "per_token", "roar") else MDLM))
+    assert isinstance(model, {"fiction": MDLM, "fiction_judge": Causal, "fiction_dsl": DSL}.get(name, MDLM if variant in ("continued", "substitution") else DSL))
     assert model.tokenizer.encode("abc")
     if name == "fiction":
         found = module.evaluate(model, data, rows=2, steps=2)
@@ -87,13 +87,13 @@ def test_controls_differ_from_the_run_they_control_in_their_noise_and_loss_alone
     control, dsl = load_recipe(RECIPES / "fiction_control.py"), load_recipe(RECIPES / "fiction_dsl.py").recipe(data)
     plans = {variant: control.recipe(data, variant=variant) for variant in control.VARIANTS}
     scratch, fiction = plans.pop("scratch"), load_recipe(RECIPES / "fiction.py").recipe(data)
-    assert (scratch.corrupt, scratch.matrix_rate, scratch.other_rate) == (dsl.corrupt, fiction.matrix_rate, fiction.other_rate)
+    assert (scratch.corrupt, scratch.matrix_rate, scratch.other_rate) == (plans["by_row"].corrupt, fiction.matrix_rate, fiction.other_rate)
     for plan in plans.values():
         assert (plan.steps, plan.matrix_rate, plan.other_rate, plan.warmup, plan.cooldown, plan.weight_decay) == (
             dsl.steps, dsl.matrix_rate, dsl.other_rate, dsl.warmup, dsl.cooldown, dsl.weight_decay
         )  # fmt: skip
     assert [type(plan.objective) for plan in plans.values()] == [Unmasking, Localising, Localising, Localising, Localising, Restoring]
-    assert [getattr(plan.corrupt, "roar", None) for plan in plans.values()] == [None, 0.25, 0.0, 0.5, 1.0, None]
+    assert [getattr(plan.corrupt, "roar", None) for plan in plans.values()] == [None, 0.5, 0.25, 0.0, 1.0, None]
     assert plans["mixed"].corrupt == dsl.corrupt
     assert isinstance(load_recipe(RECIPES / "fiction_judge.py").recipe(data).objective, Predicting)
     with pytest.raises(RemaskError, match="unknown variant 'none'"):

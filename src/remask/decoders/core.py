@@ -71,13 +71,14 @@ class CoRe(Decoder):
         lost = state.support.log() - now.log()
         back = state.asked & ~top(lost, state.asked, self.remask)
         # a pass that writes, and may put suspects under review
-        edit, clock = write_best(view, belief.confidence, state.clock, self.steps)
+        best, second = belief.top_two[..., 0], belief.top_two[..., -1]
+        edit, clock = write_best(view, best, state.clock, self.steps)
         write = edit.write & ~reviewing[:, None]
         made = state.made + ~reviewing
         left = (view.canvas.masked & ~write).any(1)
         due = ~reviewing & left & (made % self.every == 0) & (made <= self.every * self.reviews)
         sure = support(view)
-        rival = torch.where(belief.logits.argmax(-1) == view.canvas.tokens, belief.top_two[..., -1], belief.confidence)
+        rival = torch.where(belief.logits.argmax(-1) == view.canvas.tokens, second, best)
         suspects = top(rival - sure, view.filled, self.suspects) & due[:, None]
         held = torch.where(suspects, view.canvas.tokens, state.held)
         clock = BlockClock(*(torch.where(reviewing, old, new) for old, new in zip(fields(state.clock), fields(clock), strict=True)))

@@ -56,9 +56,10 @@ class Credit(Decoder):
         belief = view.prediction.shaped
         best, place = belief.probabilities.max(-1, keepdim=True)
         credit = torch.zeros_like(belief.logits) if state.credit is None else state.credit
+        kept = best.new_full((len(view.span), 1, 1), self.beta)
         if self.reset:
-            credit = credit.masked_fill((view.span != state.span).any(1)[:, None, None], 0.0)
-        credit = (self.beta * credit).scatter_add(-1, place, best**self.gamma * view.canvas.masked[..., None])
+            kept = kept.masked_fill((view.span != state.span).any(1)[:, None, None], 0.0)
+        credit = (kept * credit).scatter_add_(-1, place, best**self.gamma * view.canvas.masked[..., None])
         sure, tokens = torch.softmax(belief.logits + self.alpha * credit.log1p(), -1).max(-1)
         write = longest_prefix(sure, view.eligible, lambda falling: falling > self.tau)
         return Edit(write, tokens), Account(credit, view.span)

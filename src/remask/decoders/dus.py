@@ -11,7 +11,7 @@ from torch import Tensor
 from remask.canvas import Canvas, Edit
 from remask.citation import Paper
 from remask.decoders.base import Decoder, View
-from remask.decoders.select import top
+from remask.decoders.select import ranked
 from remask.errors import RemaskError
 
 PAPER = Paper("Plan for Speed: Dilated Scheduling for Masked Diffusion Language Models", "2506.19037", 2025, "Omer Luxembourg and Haim Permuter and Eliya Nachmani")
@@ -129,6 +129,10 @@ class Spaced(Decoder):
         return self.inner.rescores
 
     @property
+    def everywhere(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.everywhere
+
+    @property
     def mask_candidates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.inner.mask_candidates
 
@@ -150,13 +154,20 @@ class Spaced(Decoder):
 
 
 def apart(write: Tensor, score: Tensor, gap: Tensor) -> Tensor:
-    """(B, L) positions of `write`, best first, each at least gap (B,) from those taken before it."""
-    place = torch.arange(write.shape[1], device=write.device)
+    """(B, L) positions of `write`, best first, each at least gap (B,) from those taken before it.
+
+    All that are the best within their gap are taken at once, since nothing that comes before them is near: as many rounds, and waits of the host, as the
+    longest chain of neighbours that rule each other out, and not one a position. Compares (B, L, L) pairs.
+    """
+    length = write.shape[1]
+    place = torch.arange(length, device=write.device)
+    order = ranked(score, write)[1]
+    rank = torch.empty_like(order).scatter_(1, order, place.expand_as(order))
+    near = (place - place[:, None]).abs() < gap[:, None, None]
     kept, left = torch.zeros_like(write), write
     while bool(left.any()):
-        best = top(score, left, 1)
+        first = torch.where(near & left[:, None], rank[:, None], length).amin(2)
+        best = left & (rank == first)
         kept = kept | best
-        centre = torch.where(best, place, 0).sum(1, keepdim=True)
-        near = (place - centre).abs() < gap[:, None]
-        left = left & ~(near & best.any(1, keepdim=True))
+        left = left & ~(near & best[:, None]).any(2)
     return kept

@@ -13,6 +13,7 @@ from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import top
 from remask.errors import RemaskError
+from remask.prediction import largest
 
 PROPHET = Paper(
     "Diffusion Language Models Know the Answer Before Decoding",
@@ -73,7 +74,7 @@ class Prophet(Decoder):
         whole = state.unknown if self.of == "unknown" else state.length
         progress = (whole - left).double() / whole.clamp(min=1)
         needed = self.gap(progress)
-        best = view.prediction.raw.logits.topk(2, -1).values.double()
+        best = largest(view.prediction.raw.logits, 2)[0].double()
         apart = (best[..., 0] - best[..., 1]).nan_to_num(posinf=1e9).clamp(max=1e9)
         asked = view.eligible
         if self.answer == "tail":

@@ -19,6 +19,7 @@ from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import top
 from remask.errors import RemaskError
+from remask.prediction import largest
 
 PAPER = Paper("STaRR: Spatial-Temporal Token-Dynamics-Aware Responsive Remasking", "2601.04205", 2026)
 
@@ -162,10 +163,12 @@ class STaRR(Decoder):
         history = torch.cat([value[..., None], state.history[..., :-1]], dim=-1)
         tops, ids = state.tops, state.ids
         if tops is not None and ids is not None:
-            now = view.prediction.raw.probabilities.topk(min(self.top, view.prediction.raw.logits.shape[-1]), dim=-1)
-            room = self.top - now.values.shape[-1]
-            tops = torch.cat([functional.pad(now.values, (0, room))[:, :, None], tops[:, :, :-1]], dim=2)
-            ids = torch.cat([functional.pad(now.indices, (0, room), value=-1)[:, :, None], ids[:, :, :-1]], dim=2)
+            belief = view.prediction.raw
+            # written neighbours count with their distributions too, and those are not among what is asked for
+            chances, tokens = belief.likeliest(self.top) if self.neighbours == "masked" else largest(belief.probabilities, min(self.top, belief.logits.shape[-1]))
+            room = self.top - chances.shape[-1]
+            tops = torch.cat([functional.pad(chances, (0, room))[:, :, None], tops[:, :, :-1]], dim=2)
+            ids = torch.cat([functional.pad(tokens, (0, room), value=-1)[:, :, None], ids[:, :, :-1]], dim=2)
         return Trace(
             history, torch.where(masked, (seen + 1).clamp(max=self.window), 0), torch.where(masked, candidate, -1), view.span, state.written,
             torch.where(new, 0, state.streak), torch.where(new, 0, state.waited), tops, ids,

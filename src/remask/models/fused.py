@@ -101,7 +101,7 @@ class Fused:
     def joined(self) -> Fused:
         """The same weights; what follows the network (decoder, canvas, reuse rule, flags) is compiled into a few launches, once for a shape and plan, in seconds.
 
-        Not run on a GPU yet (docs/findings/gpu.md).
+        It saves 0.1 - 0.4 ms of a step of up to 256 positions at LLaDA-8B's shape, and nothing of a longer one (docs/findings/gpu.md).
         """
         other = copy(self)
         other.compiles = True

@@ -86,6 +86,13 @@ def test_training_throughput_is_measured_for_every_network(capsys):
     assert "bf16 ceiling" in capsys.readouterr().out
 
 
+def test_the_kernels_of_a_training_step_are_listed(capsys):
+    training.main(["--tiny", "--only", "mdlm", "--profile"])
+    shown = capsys.readouterr().out
+    assert "us a step, kernels" in shown
+    assert "aten::mm" in shown
+
+
 def test_operations_are_six_for_every_weight_of_a_product():
     """Counted on the networks themselves: every matrix but the tables that are looked up, and the constants of the noise level."""
     for name, one in training.contenders().items():
