@@ -32,6 +32,7 @@ class Temperature:
 
     @property
     def draws(self) -> bool:
+        """Above 0."""
         return self.value > 0
 
     def __call__(self, logits: Tensor) -> Tensor:

@@ -42,9 +42,13 @@ def eligible_mean(losses: Tensor, batch: Batch) -> Tensor:
 class Objective(Protocol):
     """What a network is shown of a clean batch, and the loss made of its cross-entropies (B, L). `noise` is what the recipe's corruption returned."""
 
-    def hidden(self, model: Any, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor: ...
+    def hidden(self, model: Any, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        """(B, L, D): what the network makes of the corrupted batch, aligned with the positions it predicts."""
+        ...
 
-    def reduce(self, losses: Tensor, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor: ...
+    def reduce(self, losses: Tensor, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        """The scalar loss, of losses (B, L) in nats."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class World:
 
     @staticmethod
     def join(device: str) -> World:
+        """By the variables that torchrun sets, whose process group is begun; alone without them."""
         if "RANK" not in os.environ:
             return World()
         if not torch.distributed.is_initialized():
