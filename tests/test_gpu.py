@@ -6,7 +6,7 @@ import torch
 import remask
 from remask.captured import Captured
 from remask.models.fused import Fused
-from remask.training.captured import Captured as CapturedUpdate
+from remask.training.captured import CapturedUpdate
 from remask.training.data import Batch
 from tests.networks import CONFIGS, canvas, network
 from tests.test_captured import same

@@ -50,7 +50,7 @@ LAW: dict[str, set[str]] = {
         "reuse.fresh",
     },
     "fixed_shapes": {*RECORDS, "models.store", "reuse.base", "compute", "denoise"},
-    "captured": {*RECORDS, "models.bodies", "models.store", "compute", "denoise", "fixed_shapes"},
+    "captured": {*RECORDS, "models.base", "models.bodies", "models.store", "compute", "denoise", "fixed_shapes"},
     "spec": {*PARTS, "continuous", "registry"},
     "likelihood": {*RECORDS, "compute"},
     "generate": {*RECORDS, *PARTS, "denoise", "text"},

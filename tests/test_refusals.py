@@ -1,11 +1,14 @@
 """What can't be right is one error that names the value and the remedy: refusals that no other test meets on its way."""
 
+import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 import remask
+from remask.cli import train
 from remask.engine import Engine
 from remask.evaluation.flops import Shape
 from remask.text.tokenizer import Tokenizer
@@ -30,9 +33,10 @@ class Stranger:
         (lambda: remask.Blocks(8, origin="middle"), "origin is 'middle'; it must be prompt or canvas"),
         (lambda: remask.LowConfidence(score="least"), "score is 'least'; it must be max or sampled"),
         (lambda: Engine(chain_b(), max_rows=0), "max_rows is 0; it must be 1 or more"),
+        (lambda: train.run(Path("recipes/sudoku.py"), minutes=math.nan), "minutes is nan; use 0 or more"),
         (lambda: Engine(chain_b(), queue=-1), "queue is -1; it must be 1 or more"),
         (lambda: Shape.of({"architectures": ["GPT2"]}), r"\['GPT2'\] tells no shape; FLOPs are counted for"),
-        (lambda: remask.Suppress((1, 9))(torch.zeros(1, 2, 9)), "token 9 to suppress is outside the vocabulary of 9"),
+        (lambda: remask.Suppress((1, 9))(torch.zeros(1, 2, 9)), "token 9 to suppress is outside the vocabulary of 9; use ids from 0 to 8"),
         (lambda: remask.decode(chain_b(), [[1]], max_new_tokens=3, shapers=(remask.Suppress((-1,)),)), "token -1 to suppress is outside"),
     ],
 )

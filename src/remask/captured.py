@@ -17,11 +17,12 @@ from torch import Tensor
 from remask.canvas import Canvas
 from remask.denoise import Plan, Sight, State, Step, conclude, look, step
 from remask.errors import RemaskError
-from remask.fixed_shapes import FEW, Bucket, Fixed, Signals, ahead, asked_of, everywhere, mapped_belief, put, refuse_shadows, rung, summary, without
+from remask.fixed_shapes import FEW, Bucket, Fixed, Signals, ahead, asked_of, everywhere, mapped_belief, put, refuse_shadows, rung, summary
 from remask.kernels.graphs import Late, Recorder, cloned, copied, form, mapped
 from remask.kernels.joined import Joined
 from remask.kernels.places import compact, spread
 from remask.kernels.tail import tail
+from remask.models.base import without_mask
 from remask.models.bodies import Body, Plain
 from remask.models.store import Chosen
 from remask.prediction import NoLogitsError, Prediction
@@ -253,7 +254,7 @@ class Session:
             both = summary(found, lambda: self.all_logits(hidden, mask_id))
             prediction = Prediction(both, both)
         else:
-            shaped = without(logits.float() if logits.dtype != torch.float64 else logits, mask_id)
+            shaped = without_mask(logits.float() if logits.dtype != torch.float64 else logits, mask_id)
             for shaper in plan.shapers:
                 shaped = shaper(shaped)
             shaped = shaped.flatten(0, 1)
@@ -266,13 +267,13 @@ class Session:
         if not plan.reuse.compares:
             return prediction, None, found.bad, more
         if before is None:
-            return prediction, without(logits, mask_id), found.bad, more
+            return prediction, without_mask(logits, mask_id), found.bad, more
         return prediction, before.scatter_(1, place[..., None].expand_as(logits), logits), found.bad, more
 
     def all_logits(self, hidden: Tensor, mask_id: int | None) -> Tensor:
         """(B, L, V) raw, for parts that read more than numbers."""
         logits = self.body.head(hidden)
-        return without(logits if logits.dtype == torch.float64 else logits.float(), mask_id)
+        return without_mask(logits if logits.dtype == torch.float64 else logits.float(), mask_id)
 
     def all_shaped(self, hidden: Tensor, mask_id: int | None) -> Tensor:
         """The same after the shapers."""

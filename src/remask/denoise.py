@@ -42,6 +42,7 @@ class Plan:
 
     @property
     def draws(self) -> bool:
+        """Whether candidates are drawn; else they are the arg max."""
         return self.decoder.draws or any(shaper.draws for shaper in self.shapers)
 
     @property

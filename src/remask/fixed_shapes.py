@@ -155,11 +155,6 @@ def put(kept: Tensor, fresh: Tensor, place: Tensor, active: Tensor, computed: Te
     return kept.scatter_(1, index, torch.where(renewed[..., None], fresh, kept.gather(1, index)))
 
 
-def without(logits: Tensor, mask_id: int | None) -> Tensor:
-    """The logits without the mask's column."""
-    return logits if mask_id is None else logits.masked_fill(torch.arange(logits.shape[-1], device=logits.device) == mask_id, float("-inf"))
-
-
 def mapped_belief(prediction: Prediction) -> Prediction:
     """The numbers alone, for others: logits belong to the pass."""
     raw, shaped = prediction.raw, prediction.shaped

@@ -29,6 +29,7 @@ class Stats:
 
     @property
     def tokens_per_forward(self) -> float:
+        """Tokens before the end-of-text, a network evaluation."""
         return self.generated / max(1, self.forwards)
 
 

@@ -32,6 +32,7 @@ class Temperature:
 
     @property
     def draws(self) -> bool:
+        """Above 0."""
         return self.value > 0
 
     def __call__(self, logits: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ class Suppress:
     def __call__(self, logits: Tensor) -> Tensor:
         outside = [token for token in self.tokens if not 0 <= token < logits.shape[-1]]
         if outside:
-            raise RemaskError(f"token {outside[0]} to suppress is outside the vocabulary of {logits.shape[-1]}")
+            raise RemaskError(f"token {outside[0]} to suppress is outside the vocabulary of {logits.shape[-1]}; use ids from 0 to {logits.shape[-1] - 1}")
         banned = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
         for token in self.tokens:
             banned[token] = True

@@ -104,6 +104,8 @@ WRONG = {
     "fewer than no items": (["eval", "sudoku4", "-n", "-1"], "-1"),
     "no batch": (["eval", "sudoku4", "--batch", "0"], "batch is 0"),
     "results in no folder": (["eval", "sudoku4", "-n", "1", "--out", "no/such/folder.jsonl"], "no/such/folder.jsonl"),
+    "patience that is NaN": (["serve", "--timeout", "nan"], "nan"),
+    "endless patience": (["serve", "--timeout", "inf"], "inf"),
     "bench of nothing known": (["bench", "decoders", "chess"], "chess"),
 }
 

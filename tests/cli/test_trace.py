@@ -41,6 +41,8 @@ WRONG = {
     "missing file": ["absent.jsonl"],
     "unknown run": ["TRACE", "--run", "nine"],
     "negative delay": ["TRACE", "--delay", "-1"],
+    "delay that is NaN": ["TRACE", "--delay", "nan"],
+    "endless delay": ["TRACE", "--delay", "inf"],
     "page in no folder": ["TRACE", "--html", "no/where.html"],
 }
 

@@ -33,9 +33,23 @@ def test_spec_strings_name_samplers_and_decoders_alike():
     assert parse_sampler("sde:16") == SDE(16)
     with pytest.raises(RemaskError, match=r"unknown sampler 'ode'; choose one of sde, .*, remdm"):
         parse_sampler("ode")
-    for text in ("sde:1", "native:1", "commit:3"):
-        with pytest.raises(RemaskError, match="forwards is"):
-            parse_sampler(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        *((text, "forwards is") for text in ("sde:1", "native:1", "commit:3")),
+        *((f"{name}:sigma={sigma}", f"sigma is {sigma}") for name in SAMPLERS for sigma in ("0.0", "-1.0")),
+        *((f"{name}:last={last}", f"last {last}") for name in SAMPLERS for last in ("0.0", "-2.0", "inf")),
+        ("sde:last=0.01", "last is 0.01, at level .* move mu"),
+        ("native:mu=1000", "last is 12.0, at level 0 "),
+        ("commit:mu=-1000", "last is 16.0, at level 1 "),
+        ("sde:g=1.5", "g is 1.5; it must be from 0"),
+    ],
+)
+def test_a_setting_that_makes_no_grid_is_refused_before_anything_is_decoded(text, told):
+    with pytest.raises(RemaskError, match=told):
+        parse_sampler(text)
 
 
 def test_the_part_is_the_function():

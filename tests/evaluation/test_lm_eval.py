@@ -130,3 +130,10 @@ def test_a_request_does_not_notice_its_neighbours(checkpoint):
 def test_an_unknown_task_is_named(demo, folder):
     with pytest.raises(RemaskError, match="no_such_task"):
         run_task(demo, "no_such_task", settings=Settings(), folder=folder)
+
+
+def test_a_task_whose_data_are_not_here_is_one_line(checkpoint):
+    done = remask_command("eval", "--harness", "gsm8k", "--limit", "1", "--model", str(checkpoint))
+    assert done.returncode == 2, done.stderr
+    assert "the data of task 'gsm8k' are not on this machine" in done.stderr
+    assert "run it once with a network" in done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +46,7 @@ def decoders(
     from remask.cli import tables
     from remask.evaluation import tasks
     from remask.evaluation.harness import compare
+    from remask.files import write_json
 
     specs = list(dict.fromkeys([REFERENCE, *(decoder or ["threshold:tau=0.9", "factor:f=1"])]))
     contenders = {spec: parts(spec, window, reuse) for spec in specs}
@@ -57,7 +57,7 @@ def decoders(
         bar = progress.add_task(task, total=n * len(specs))
         found = compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=lambda done: progress.update(bar, completed=done))
     if out is not None:
-        out.write_text(json.dumps({"task": task, "split": split, "window": window, "reuse": reuse, "batch": batch, "decoders": found}, indent=2) + "\n", encoding="utf-8")
+        write_json(out, {"task": task, "split": split, "window": window, "reuse": reuse, "batch": batch, "decoders": found})
     Console().print(tables.decoders(found, REFERENCE))
 
 

@@ -106,6 +106,9 @@ def harnessed(task: str, network: Any, made: dict[str, Any], *, batch: int, samp
         from remask.evaluation.lm_eval_model import Settings, run_task
     except ModuleNotFoundError as error:
         raise RemaskError(f"{error.name} is not installed; pip install 'remask[harness]'") from None
-    found = run_task(network, task, settings=Settings(made, batch, samples, seed), limit=limit, folder=folder, trace=trace)
+    try:
+        found = run_task(network, task, settings=Settings(made, batch, samples, seed), limit=limit, folder=folder, trace=trace)
+    except ConnectionError as error:
+        raise RemaskError(f"the data of task {task!r} are not on this machine ({error}); run it once with a network, or name a task of your own with --tasks") from None
     told = {"parts": {name: str(part) for name, part in made.items()}, "environment": environment(network)}
     typer.echo(json.dumps({**found, **told}, indent=2, default=str))

@@ -43,8 +43,8 @@ def run(
 
     from remask.engine import Engine
 
-    if timeout <= 0 or most_bytes < 1 or not 0 <= port < 1 << 16:
-        raise RemaskError(f"timeout {timeout}, most-bytes {most_bytes}, port {port}: use a timeout above 0, at least 1 byte, and a port below 65536")
+    if not 0 < timeout < float("inf") or most_bytes < 1 or not 0 <= port < 1 << 16:
+        raise RemaskError(f"timeout {timeout}, most-bytes {most_bytes}, port {port}: use a timeout above 0 and not infinite, at least 1 byte, and a port below 65536")
     network = open_model(model, device, dtype, revision)
     service = Service(Engine(network, max_rows=rows, queue=queue), name or os.path.basename(model.rstrip("/")), timeout, Limits(tuple(api_key.split()), most_bytes), trace)
     uvicorn.run(create_app(service), host=host, port=port, access_log=False, timeout_graceful_shutdown=int(timeout) + 1, server_header=False)

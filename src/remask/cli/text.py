@@ -36,6 +36,7 @@ def run(
     import remask
     from remask.evaluation.text.measure import cut, drawn, measure, of_judge, summarise
     from remask.evaluation.text.network import of_network
+    from remask.shapers import sampling
     from remask.spec import parse_sampler
     from remask.training.data import read_stream
 
@@ -43,7 +44,7 @@ def run(
     network, reader = open_model(model, device, dtype), open_judge(judge, device, dtype)
     if reader.vocab_size != network.vocab_size:
         raise remask.RemaskError(f"the judge {judge!r} has {reader.vocab_size} ids and the model {network.vocab_size}; use a judge of the model's tokenizer")
-    shapers: list[Any] = [remask.Temperature(temperature), *([remask.TopP(top_p)] if top_p < 1 else [])]
+    shapers = sampling(temperature, top_p)
     text = cut(read_stream(real), length)
     against = text(list(range(n, 2 * n)))[0]
     made = {"real text": (text, str(real)), "the judge's own": (of_judge(reader, length, seed=seed), judge)}

@@ -22,7 +22,7 @@ def run(
     from remask.trace.page import page
     from remask.trace.replayed import show
 
-    if delay < 0:
+    if not 0 <= delay < float("inf"):
         raise RemaskError(f"delay is {delay}; use 0 or more seconds")
     traces = {str(file): read(file) for file in files}
     if html is not None:

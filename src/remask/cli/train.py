@@ -38,8 +38,11 @@ def run(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from remask.errors import RemaskError
     from remask.training.run import train
 
+    if minutes is not None and not minutes >= 0:
+        raise RemaskError(f"minutes is {minutes}; use 0 or more, or leave it out")
     module = load_recipe(locate_recipe(recipe))
     if prepare or prepare_only:
         module.prepare(data, processes)

@@ -12,8 +12,15 @@ from remask.errors import RemaskError
 
 def log_normal(points: int, mu: float, sigma: float, last: float = 40.0, first_level: float = 1e-3) -> tuple[float, ...]:
     """0, then quantiles of the log-normal law at even levels from `first_level` to that of `last`."""
+    if not (sigma > 0 and 0 < last < math.inf):
+        raise RemaskError(f"sigma is {sigma} and last {last}; both must be above 0, and last not infinite")
     law = NormalDist(mu, sigma)
-    return (0.0, *(math.exp(law.inv_cdf(level)) for level in evenly(points, first_level, law.cdf(math.log(last)))))
+    level_of_last = law.cdf(math.log(last))
+    if not first_level < level_of_last < 1:
+        raise RemaskError(
+            f"last is {last}, at level {level_of_last:.3g} of the law with mu {mu} and sigma {sigma}; it must be above {first_level} and below 1: move mu towards log(last)"
+        )
+    return (0.0, *(math.exp(law.inv_cdf(level)) for level in evenly(points, first_level, level_of_last)))
 
 
 def log_linear(points: int, first: float = 0.3, last: float = 30.0) -> tuple[float, ...]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from remask.canvas import Canvas
-from remask.continuous.grids import log_normal
+from remask.continuous.grids import check_grid, log_normal
 from remask.continuous.hybrid import decode_commit, decode_native
-from remask.continuous.sde import decode_sde
+from remask.continuous.sde import check_noise, decode_sde
 from remask.decoders import Ancestral, Decoder
 from remask.denoise import Decoded, decode
 from remask.errors import RemaskError
@@ -39,9 +39,16 @@ class SDE(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_budget(self.forwards, 2)
+        check_noise(self.g)
+        check_grid(self.grid)
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The SNRs of its forwards."""
+        return log_normal(self.forwards, self.mu, self.sigma, self.last)
 
     def decode(self, model: Any, canvas: Canvas, *, shapers: Sequence[Shaper] = (), seed: int | list[int] = 0) -> Decoded:
-        return decode_sde(model, canvas, grid=log_normal(self.forwards, self.mu, self.sigma, self.last), g=self.g, shapers=shapers, seed=seed)
+        return decode_sde(model, canvas, grid=self.grid, g=self.g, shapers=shapers, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,16 @@ class Commit(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_budget(self.forwards, 4)
+        check_grid(self.grid)
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The SNRs of the first half of its forwards."""
+        return log_normal(self.forwards // 2, self.mu, self.sigma, self.last)
 
     def decode(self, model: Any, canvas: Canvas, *, shapers: Sequence[Shaper] = (), seed: int | list[int] = 0) -> Decoded:
-        points = self.forwards // 2
-        rest = Ancestral(self.forwards - points)
-        return decode_commit(model, canvas, grid=log_normal(points, self.mu, self.sigma, self.last), tau=self.tau, decoder=rest, shapers=shapers, seed=seed)
+        grid = self.grid
+        return decode_commit(model, canvas, grid=grid, tau=self.tau, decoder=Ancestral(self.forwards - len(grid)), shapers=shapers, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -78,10 +90,16 @@ class Native(Sampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_budget(self.forwards, 2)
+        check_grid(self.grid)
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The SNRs of the first half of its forwards, and of where they lead."""
+        return log_normal(self.forwards // 2 + 1, self.mu, self.sigma, self.last)
 
     def decode(self, model: Any, canvas: Canvas, *, shapers: Sequence[Shaper] = (), seed: int | list[int] = 0) -> Decoded:
-        points = self.forwards // 2 + 1
-        return decode_native(model, canvas, grid=log_normal(points, self.mu, self.sigma, self.last), steps=self.forwards - points + 1, shapers=shapers, seed=seed)
+        grid = self.grid
+        return decode_native(model, canvas, grid=grid, steps=self.forwards - len(grid) + 1, shapers=shapers, seed=seed)
 
 
 @dataclass(frozen=True)

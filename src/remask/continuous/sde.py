@@ -43,8 +43,7 @@ def decode_sde(
 def walk(model: StateDenoiser, canvas: Canvas, grid: tuple[float, ...], g: float, seeds: Tensor, uniforms: Uniforms, shapers: Sequence[Shaper] = ()) -> Tensor:
     """(B, L, E) float64: the state at the end of the grid, after len(grid) - 1 forwards."""
     check_grid(grid)
-    if not 0 <= g <= 1:
-        raise RemaskError(f"g is {g}; it must be from 0 (ODE) to 1 (SDE)")
+    check_noise(g)
     fixed = state_of(model, canvas)
     moving, codes = canvas.masked[..., None], model.codes.double()
     z = fixed
@@ -55,6 +54,12 @@ def walk(model: StateDenoiser, canvas: Canvas, grid: tuple[float, ...], g: float
         moved = z + step * drift + scale * step**0.5 * keyed_normals(uniforms, seeds, number, z.shape)
         z = torch.where(moving, moved, fixed)
     return z
+
+
+def check_noise(g: float) -> None:
+    """Raise unless the noise is a share of the SDE's."""
+    if not 0 <= g <= 1:
+        raise RemaskError(f"g is {g}; it must be from 0 (ODE) to 1 (SDE)")
 
 
 def decoded(model: StateDenoiser, canvas: Canvas, tokens: Tensor, forwards: int) -> Decoded:

@@ -8,6 +8,7 @@
     engine.close()                                            # what runs and waits is finished first
 
 request.py      Request, Update, Ticket: what callers see
+row.py          a request in the batch, and what its caller is told
 cohort.py       rows of similar length that share a forward, as a pure function
 packing.py      which cohorts should be one
 room.py         the bytes of a row

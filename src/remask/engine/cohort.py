@@ -24,6 +24,7 @@ class Group:
 
     @property
     def count(self) -> int:
+        """Rows."""
         return len(self.riders)
 
 
@@ -41,10 +42,12 @@ class Cohort:
 
     @property
     def manner(self) -> Manner:
+        """What all its rows ask of the network."""
         return self.groups[0].plan.manner
 
     @property
     def length(self) -> int:
+        """Positions of its canvas, padding included."""
         return self.groups[0].state.canvas.shape[1]
 
     @property
@@ -53,6 +56,7 @@ class Cohort:
 
     @property
     def riders(self) -> list[Any]:
+        """Whose row each is, group by group."""
         return [rider for group in self.groups for rider in group.riders]
 
     @property

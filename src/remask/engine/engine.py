@@ -139,7 +139,7 @@ class Engine:
             raise RemaskError(f"max_forwards is {request.max_forwards}; it must be 1 or more, or None")
         vocabulary = getattr(model, "vocab_size", None)
         if vocabulary is not None and (wrong := [token for token in prompt if not 0 <= token < vocabulary]):
-            raise RemaskError(f"token {wrong[0]} in the prompt is outside the vocabulary of {vocabulary}")
+            raise RemaskError(f"token {wrong[0]} in the prompt is outside the vocabulary of {vocabulary}; encode the prompt with the model's own tokenizer")
         if request.window.grows and not request.max_new_tokens:
             raise RemaskError(f"window {request.window} lengthens its canvas, and the gaps of an infill have their length; use another window")
         new = room(request.window, prompt, request.max_new_tokens, model.mask_id)

@@ -120,6 +120,7 @@ class Ticket:
 
     @property
     def done(self) -> bool:
+        """The row has ended."""
         return self._last is not None and self._last.done
 
     @property

@@ -106,3 +106,8 @@ class Network(nn.Module):
         tokens = tokens.to(self.device)
         real = torch.ones_like(tokens, dtype=torch.bool) if attention_mask is None else attention_mask.to(self.device).bool()
         return self.head(self.hidden(tokens, real, sigma))
+
+
+def without_mask(logits: Tensor, mask_id: int | None) -> Tensor:
+    """(..., V) logits whose mask has no probability; None: as they are."""
+    return logits if mask_id is None else logits.masked_fill(torch.arange(logits.shape[-1], device=logits.device) == mask_id, float("-inf"))

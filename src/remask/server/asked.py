@@ -10,8 +10,8 @@ from typing import Any
 
 from remask.engine import Request
 from remask.errors import RemaskError
-from remask.server.protocol import ChatBody, CompletionBody, Sampling
-from remask.shapers import Temperature, TopP
+from remask.server.protocol import ChatBody, CompletionBody
+from remask.shapers import sampling
 from remask.spec import parse_decoder, parse_reuse, parse_window
 from remask.text.ending import end_ids
 from remask.windows.base import room
@@ -63,7 +63,8 @@ def asked(body: CompletionBody | ChatBody, model: Any, *, longest: int, deadline
     seed = secrets.randbelow(2**31) if body.seed is None else body.seed
     infills = isinstance(body, CompletionBody) and body.infill
     record = traced or body.include_canvas or (body.logprobs is not None and body.logprobs is not False)
-    shared = {**parts, "shapers": shapers(body), "max_new_tokens": new, "deadline": deadline, "client": client, "early_stop": not infills}
+    shapers = sampling(body.temperature or 0.0, 1.0 if body.top_p is None else body.top_p)
+    shared = {**parts, "shapers": shapers, "max_new_tokens": new, "deadline": deadline, "client": client, "early_stop": not infills}
     shared |= {"record": record, "drafts": body.include_canvas, "updates": record or bool(body.stream or body.stop)}
     requests = tuple(Request(ids, seed=seed + row, run=str(row), **shared) for row in range(body.n or 1))
     stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
@@ -122,11 +123,3 @@ def chat_text(body: ChatBody, model: Any) -> str:
         return model.tokenizer.chat([{"role": message.role, "content": message.text} for message in body.messages])
     except RemaskError as error:
         raise Refused(str(error), param="messages") from None
-
-
-def shapers(body: Sampling) -> list[Any]:
-    """Temperature, then top-p."""
-    made: list[Any] = [Temperature(body.temperature)] if body.temperature else []
-    if body.top_p is not None and body.top_p != 1:
-        made.append(TopP(body.top_p))
-    return made

@@ -37,4 +37,5 @@ class Service:
 
     @property
     def longest(self) -> int:
+        """Most positions of a canvas."""
         return self.engine.model.max_length or LONGEST

@@ -17,6 +17,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
+        """Move towards the weights of the model, after one more step of its own."""
         self.updates += 1
         decay = min(self.decay, (self.updates + 1) / (self.updates + 10))
         listwise.lerp_(list(self.tensors.values()), list(model.parameters()), 1 - decay)

@@ -14,7 +14,7 @@ Update = Callable[[Batch, tuple[Tensor, ...]], Tensor]
 """batch, what its corruption returned -> the loss; the weights have moved."""
 
 
-class Captured:
+class CapturedUpdate:
     """Calls `update`, and after `warm` calls with a shape records it and replays the recording; everything on one GPU."""
 
     def __init__(self, update: Update, *, warm: int = 3) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from remask.channel import localise
+from remask.models.base import without_mask
 from remask.training.data import Batch
 
 Weighting = Literal["elbo", "flat"]
@@ -17,9 +17,7 @@ Weighting = Literal["elbo", "flat"]
 
 def cross_entropy(logits: Tensor, tokens: Tensor, mask_id: int) -> Tensor:
     """(B, L) nats under logits (B, L, V) with the mask's column removed."""
-    logits = logits.float()
-    forbidden = torch.arange(logits.shape[-1], device=logits.device) == mask_id
-    return functional.cross_entropy(logits.masked_fill(forbidden, float("-inf")).flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
+    return functional.cross_entropy(without_mask(logits.float(), mask_id).flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
 
 
 def reduce(losses: Tensor, masked: Tensor, eligible: Tensor, times: Tensor, weighting: Weighting, weights: Tensor | None = None) -> Tensor:
@@ -44,9 +42,13 @@ def eligible_mean(losses: Tensor, batch: Batch) -> Tensor:
 class Objective(Protocol):
     """What a network is shown of a clean batch, and the loss made of its cross-entropies (B, L). `noise` is what the recipe's corruption returned."""
 
-    def hidden(self, model: Any, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor: ...
+    def hidden(self, model: Any, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        """(B, L, D): what the network makes of the corrupted batch, aligned with the positions it predicts."""
+        ...
 
-    def reduce(self, losses: Tensor, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor: ...
+    def reduce(self, losses: Tensor, batch: Batch, noise: tuple[Tensor, ...]) -> Tensor:
+        """The scalar loss, of losses (B, L) in nats."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from remask.models.llada import LLaDA
 from remask.models.loading import FAMILIES, load
 from remask.training import listwise
 from remask.training.average import Average
-from remask.training.captured import Captured
+from remask.training.captured import CapturedUpdate
 from remask.training.data import Batch, Source
 from remask.training.objectives import Objective, Unmasking, cross_entropy
 from remask.training.optimizer import make_optimizers
@@ -85,6 +85,7 @@ class World:
 
     @staticmethod
     def join(device: str) -> World:
+        """By the variables that torchrun sets, whose process group is begun; alone without them."""
         if "RANK" not in os.environ:
             return World()
         if not torch.distributed.is_initialized():
@@ -147,7 +148,7 @@ class Run:
         if self.world.size > 1:
             self.learner = nn.parallel.DistributedDataParallel(self.learner, device_ids=[self.world.local] if self.device.type == "cuda" else None)
         capture = compiled and self.device.type == "cuda" and self.world.size == 1
-        self.update = Captured(self.descend) if capture else self.descend
+        self.update = CapturedUpdate(self.descend) if capture else self.descend
         self.source = recipe.source(self.device, self.world.rank, self.world.size)
 
     def restore(self) -> None:

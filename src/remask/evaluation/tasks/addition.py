@@ -24,6 +24,7 @@ class Addition:
 
     @property
     def max_new_tokens(self) -> int:
+        """The digits of the answer, a token each."""
         return self.digits + 1
 
     def sample(self, n: int, *, seed: int = 0, split: str = "test", stratum: str | None = None) -> list[Item]:
@@ -36,6 +37,7 @@ class Addition:
         return [self.item(rng, split, turns[k % len(turns)]) for k in range(n)]
 
     def item(self, rng: random.Random, split: str, stratum: str) -> Item:
+        """Sums are drawn until one has the runs of the stratum and is of the split."""
         low, high = STRATA[stratum]
         while True:
             a, b = operands(rng, self.digits, rng.randint(low, min(high, self.digits - 1)))

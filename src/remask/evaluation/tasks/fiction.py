@@ -33,6 +33,7 @@ class Fiction:
         return [self.item(passage, rng) for passage in rng.sample(found, min(n, len(found)))]
 
     def item(self, passage: str, rng: random.Random) -> Item:
+        """A passage without its second half, or without `gap` words somewhere in its middle half."""
         words = passage.split(" ")
         if not self.gap:
             half = len(words) // 2

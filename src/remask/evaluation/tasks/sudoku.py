@@ -28,6 +28,7 @@ class Sudoku:
 
     @property
     def max_new_tokens(self) -> int:
+        """The cells of the answer, a token each."""
         return self.box**4
 
     def sample(self, n: int, *, seed: int = 0, split: str = "test", stratum: str = "singles") -> list[Item]:
@@ -67,6 +68,7 @@ class Sudoku:
         return found
 
     def item(self, puzzle: Sequence[int], solution: Sequence[int], stratum: str) -> Item:
+        """A puzzle as text; any right grid is right."""
         prompt = "".join(map(str, puzzle))
         return Item(prompt, "".join(map(str, solution)), stratum, partial(solves, prompt, self.box))
 

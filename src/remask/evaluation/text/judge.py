@@ -9,6 +9,7 @@ from torch import Tensor
 
 from remask.denoise import row_seeds
 from remask.errors import RemaskError
+from remask.models.base import without_mask
 from remask.models.causal import Causal
 from remask.randomness import PROPOSAL, draw, keyed_uniforms
 from remask.shapers import Shaper
@@ -16,10 +17,10 @@ from remask.shapers import Shaper
 
 @torch.inference_mode()
 def negative_log_likelihood(judge: Causal, tokens: Tensor, *, batch: int = 64) -> Tensor:
-    """(B, L) -> (B, L) float32 nats of each token given those before it; the mask has no probability."""
+    """(B, L) -> (B, L) float32 nats of each token given those before it; the mask, on which no judge is trained, has no probability."""
     found = list[Tensor]()
     for part in tokens.to(judge.device).split(batch):
-        log_probs = torch.log_softmax(_speakable(judge, judge.logits(part)), dim=-1)
+        log_probs = torch.log_softmax(without_mask(judge.logits(part), judge.mask_id), dim=-1)
         found.append(-log_probs.gather(-1, part[..., None])[..., 0])
     return torch.cat(found)
 
@@ -39,14 +40,8 @@ def sample(judge: Causal, rows: int, length: int, *, seed: int | Sequence[int] =
     uniforms = keyed_uniforms(seeds, torch.zeros_like(seeds), length, PROPOSAL)
     tokens = torch.empty(rows, 0, dtype=torch.int64, device=judge.device)
     for place in range(length):
-        logits = _speakable(judge, judge.head(judge.read(tokens)[:, -1]))
+        logits = without_mask(judge.head(judge.read(tokens)[:, -1]), judge.mask_id)
         for shaper in shapers:
             logits = shaper(logits)
         tokens = torch.cat([tokens, draw(logits, uniforms[:, place])[:, None]], dim=1)
     return tokens
-
-
-def _speakable(judge: Causal, logits: Tensor) -> Tensor:
-    """Without the mask, which the judge is not trained on."""
-    forbidden = torch.arange(logits.shape[-1], device=logits.device) == judge.mask_id
-    return logits.masked_fill(forbidden, float("-inf"))

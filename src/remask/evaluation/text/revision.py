@@ -10,13 +10,17 @@ from torch import Tensor
 
 from remask.denoise import row_seeds
 from remask.evaluation.text.calibration import calibration_error
+from remask.models.base import without_mask
 from remask.randomness import NOISE, ORDER, PROPOSAL, keyed_uniforms
 
 
 @dataclass(frozen=True)
 class Revision:
-    """One forward over rows with a share of wrong tokens. fixed: share of the wrong ones whose arg max is the true token; kept: share of the right ones whose
-    arg max is themselves; calibration: error of the probabilities of those arg maxes at all positions."""
+    """One forward over rows with a share of wrong tokens.
+
+    fixed, kept: (B,) float64, the shares of the wrong tokens whose arg max is the true one, and of the right ones whose arg max is themselves.
+    calibration: error of the probabilities of those arg maxes at all positions.
+    """
 
     share: float
     fixed: Tensor
@@ -66,6 +70,4 @@ def masked_calibration(model: Any, tokens: Tensor, *, seed: int | list[int] = 0,
 
 def _proposals(model: Any, shown: Tensor) -> tuple[Tensor, Tensor]:
     """Confidence and arg max (B, L) over the tokens, the mask aside."""
-    logits = model.logits(shown)
-    forbidden = torch.arange(logits.shape[-1], device=logits.device) == model.mask_id
-    return torch.softmax(logits.masked_fill(forbidden, float("-inf")), dim=-1).max(-1)
+    return torch.softmax(without_mask(model.logits(shown), model.mask_id), dim=-1).max(-1)
