@@ -19,10 +19,10 @@ from remask.cli import app, main
 from remask.cli.demo import DECODERS
 from remask.cli.train import load_recipe
 from remask.evaluation import tasks
-from remask.evaluation.frontier import settings
 from remask.evaluation.harness import evaluate, summarise
 from remask.evaluation.intervals import wilson
 from remask.evaluation.results import read_records
+from remask.evaluation.sweeps import settings
 from remask.text.ending import before_end
 
 

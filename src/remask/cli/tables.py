@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
-    from remask.evaluation.frontier import Point
+    from remask.evaluation.frontier_points import Point
 
 
 def figures(first: str, *heads: str, title: str | None = None) -> Table:
@@ -36,7 +36,7 @@ def decoders(found: dict[str, dict[str, Any]], reference: str) -> Table:
 
 def frontier(points: Sequence[Point], title: str) -> Table:
     """A line a setting; the area stands at a decoder's first."""
-    from remask.evaluation.frontier import areas_of
+    from remask.evaluation.frontier_points import areas_of
 
     areas = areas_of(points)
     shown = figures("setting", "accuracy,\n95 %", "forwards\nper row", "tokens per\nforward", "above the static\nfrontier, 95 %", "area", title=title)
@@ -51,7 +51,7 @@ def frontier(points: Sequence[Point], title: str) -> Table:
 
 def losses(points: Sequence[Point], title: str) -> Table:
     """A line a decoder: what it costs to lose next to nothing."""
-    from remask.evaluation.frontier import at_loss
+    from remask.evaluation.frontier_points import at_loss
 
     shown = figures("setting", "accuracy", "difference,\n95 %", "forwards\nper row", "fewer\nforwards", "tokens per\nforward", title=title)
     for name, point in at_loss(points).items():
