@@ -1,4 +1,4 @@
-"""The tables of `remask bench`: every figure whole in 80 columns; the first column folds."""
+"""The tables of `remask bench` and `remask eval text`: every figure whole in 80 columns; the first column folds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from remask.evaluation.frontier_points import Point
 
 
-def figures(first: str, *heads: str, title: str | None = None) -> Table:
+def figures(first: str, *heads: str, title: str | None = None, caption: str | None = None) -> Table:
     """An empty table."""
-    return Table(Column(first, overflow="fold"), *(Column(head, no_wrap=True) for head in heads), title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    return Table(Column(first, overflow="fold"), *(Column(head, no_wrap=True) for head in heads), title=title, caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0))
 
 
 def with_interval(mean: float, low: float, high: float, *, sign: str = "") -> str:
@@ -69,4 +69,27 @@ def reuse(found: dict[str, dict[str, Any]], title: str) -> Table:
     for spec, made in found.items():
         ratios = (f"{made['flops_ratio']:.3f}", f"{made['seconds_ratio']:.3f}")
         shown.add_row(spec, f"{made['accuracy']:.3f}", with_interval(*made["difference"], sign="+"), f"{made['flip_rate']:.4f}", f"{made['forwards_per_row']:.1f}", *ratios)
+    return shown
+
+
+def texts(found: list[dict[str, Any]]) -> Table:
+    """A source of rows a line; the file has the other n-grams and intervals."""
+    shown = figures("rows of", "passes", "judge, nats (95 %)", "entropy", "distinct-2", "repeated", "p-MAUVE", caption="p-MAUVE: pseudo-MAUVE")
+    for line in found:
+        mean, low, high = line["nll"]
+        plain = (f"{line[name][0]:.3f}" for name in ("entropy", "distinct_2", "repetition", "pseudo_mauve"))
+        shown.add_row(line["name"], f"{line['forwards'][0]:.1f}", f"{mean:.3f} ({low:.3f}-{high:.3f})", *plain)
+    return shown
+
+
+def network(about: dict[str, Any]) -> Table:
+    """Self-correction at each share of wrong tokens, then calibration and bounds."""
+    bounds = "".join(
+        f"; {name.replace('_', ' ')} {about[name][0]:.3f} ({about[name][1]:.3f}-{about[name][2]:.3f})" for name in ("random_order_bound", "diffusion_bound") if name in about
+    )
+    caption = f"calibration error at masks {about['calibration_masked']:.4f}{bounds}"
+    shown = figures("wrong tokens", "fixed, 95 %", "kept, 95 %", "calibration error", caption=caption)
+    for line in about["revision"]:
+        fixed, kept = (f"{mean:.3f} ({low:.3f}-{high:.3f})" for mean, low, high in (line["fixed"], line["kept"]))
+        shown.add_row(f"{line['share']:.0%}", fixed, kept, f"{line['calibration']:.4f}")
     return shown
