@@ -1,4 +1,4 @@
-"""The tables of `remask bench` and `remask eval text`: every figure whole in 80 columns; the first column folds."""
+"""The tables of `remask bench`, `eval text` and `demo`: every figure whole in 80 columns; the first column folds."""
 
 from __future__ import annotations
 
