@@ -22,8 +22,8 @@ import torch
 
 import remask
 from remask.decoders.base import View
-from remask.evaluation.frontier import SWEEPS
 from remask.evaluation.harness import environment
+from remask.evaluation.sweeps import SWEEPS
 from remask.models.shadow import places
 from remask.prediction import LeftOut, Prediction
 from remask.randomness import keyed_uniforms

@@ -17,7 +17,8 @@ from typing import Any
 import remask
 from remask.citation import papers_of
 from remask.cli.models import default
-from remask.evaluation.frontier import LOSS, REFERENCE, Point, area, at_loss
+from remask.evaluation.frontier import REFERENCE
+from remask.evaluation.frontier_points import LOSS, Point, area, at_loss
 
 DOCS = Path(__file__).resolve().parent
 INTRODUCTION = """# Choosing a decoder

@@ -19,10 +19,10 @@ from remask.cli import app, main
 from remask.cli.demo import DECODERS
 from remask.cli.train import load_recipe
 from remask.evaluation import tasks
-from remask.evaluation.frontier import settings
 from remask.evaluation.harness import evaluate, summarise
 from remask.evaluation.intervals import wilson
 from remask.evaluation.results import read_records
+from remask.evaluation.sweeps import settings
 from remask.text.ending import before_end
 
 
@@ -360,11 +360,11 @@ def test_a_recipe_runs_continues_and_starts_anew_from_weights(tmp_path):
 
 
 def test_the_demo_shows_every_decoder_and_what_it_cost(checkpoint, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "80")
     done = remask_command("demo", "--model", str(checkpoint), "--words", "")
     assert done.returncode == 0, done.stderr
-    rows = {row[0]: row[1:] for line in done.stdout.splitlines() if line.startswith("│") and len(row := [cell.strip() for cell in line.strip("│").split("│")]) == 6}
-    assert set(DECODERS) <= set(rows)
+    rows = {row[0]: row[1:] for line in done.stdout.splitlines() if len(row := re.split(r" {2,}", line.strip())) == 6}
+    assert set(DECODERS) <= set(rows), "each name whole, in 80 columns"
     assert rows["low_confidence"][0] == "0 of 1"
     assert rows["low_confidence"][4] == "1.0x"
     assert done.stdout.count("written 81 of 81") == len(DECODERS)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import remask
-from remask.evaluation.frontier import Point
+from remask.evaluation.frontier_points import Point
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SCRIPT = runpy.run_path(str(DOCS / "make_choosing_a_decoder.py"), run_name="script")

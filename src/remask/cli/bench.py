@@ -93,9 +93,11 @@ def frontier(
     from remask.evaluation import tasks
     from remask.evaluation.frontier_page import page
     from remask.evaluation.frontier_plot import picture
+    from remask.evaluation.frontier_points import LOSS
+    from remask.evaluation.sweeps import settings
 
     names = decoders.split()
-    for spec in (spec for name in names for spec in (judge.settings(name) if sweep else (name,))):
+    for spec in (spec for name in names for spec in (settings(name) if sweep else (name,))):
         parts(spec, window, reuse)
     chosen = tasks.get(task)
     swept, reported = chosen.sample(valid, seed=seed, split="valid"), chosen.sample(test, seed=seed, split="test")
@@ -115,7 +117,7 @@ def frontier(
     except RemaskError as error:
         typer.echo(f"note: {error}", err=True)
     console.print(tables.frontier(points, f"{task}, {test} test items, window {window}"))
-    console.print(tables.losses(points, f"{task}: fewest forwards within {100 * judge.LOSS:g} point of one token per forward, as chosen on {valid} validation items"))
+    console.print(tables.losses(points, f"{task}: fewest forwards within {100 * LOSS:g} point of one token per forward, as chosen on {valid} validation items"))
 
 
 @app.command("reuse")

@@ -41,12 +41,11 @@ def run(
 
 def contest(console: Any, network: Any, items: list[Any], *, room: int, seed: int, columns: int | None = None) -> None:
     """Every decoder on every item, shown as it happens; then what it cost."""
-    from rich.table import Table
-
     import remask
+    from remask.cli import tables
     from remask.trace.terminal import watch
 
-    table = Table("decoder", "solved", "forwards", "tokens per forward", "seconds", "fewer forwards than one token each")
+    table = tables.figures("decoder", "solved", "forwards", "tokens per\nforward", "seconds", "fewer forwards than\none token each")
     for decoder in DECODERS:
         done: list[Any] = []
         for item in items:

@@ -1,4 +1,4 @@
-"""The tables of `remask bench`: every figure whole in 80 columns; the first column folds."""
+"""The tables of `remask bench`, `eval text` and `demo`: every figure whole in 80 columns; the first column folds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rich import box
 from rich.table import Column, Table
 
 if TYPE_CHECKING:
-    from remask.evaluation.frontier import Point
+    from remask.evaluation.frontier_points import Point
 
 
-def figures(first: str, *heads: str, title: str | None = None) -> Table:
+def figures(first: str, *heads: str, title: str | None = None, caption: str | None = None) -> Table:
     """An empty table."""
-    return Table(Column(first, overflow="fold"), *(Column(head, no_wrap=True) for head in heads), title=title, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    return Table(Column(first, overflow="fold"), *(Column(head, no_wrap=True) for head in heads), title=title, caption=caption, box=box.SIMPLE, padding=(0, 1, 0, 0))
 
 
 def with_interval(mean: float, low: float, high: float, *, sign: str = "") -> str:
@@ -36,7 +36,7 @@ def decoders(found: dict[str, dict[str, Any]], reference: str) -> Table:
 
 def frontier(points: Sequence[Point], title: str) -> Table:
     """A line a setting; the area stands at a decoder's first."""
-    from remask.evaluation.frontier import areas_of
+    from remask.evaluation.frontier_points import areas_of
 
     areas = areas_of(points)
     shown = figures("setting", "accuracy,\n95 %", "forwards\nper row", "tokens per\nforward", "above the static\nfrontier, 95 %", "area", title=title)
@@ -51,7 +51,7 @@ def frontier(points: Sequence[Point], title: str) -> Table:
 
 def losses(points: Sequence[Point], title: str) -> Table:
     """A line a decoder: what it costs to lose next to nothing."""
-    from remask.evaluation.frontier import at_loss
+    from remask.evaluation.frontier_points import at_loss
 
     shown = figures("setting", "accuracy", "difference,\n95 %", "forwards\nper row", "fewer\nforwards", "tokens per\nforward", title=title)
     for name, point in at_loss(points).items():
@@ -69,4 +69,27 @@ def reuse(found: dict[str, dict[str, Any]], title: str) -> Table:
     for spec, made in found.items():
         ratios = (f"{made['flops_ratio']:.3f}", f"{made['seconds_ratio']:.3f}")
         shown.add_row(spec, f"{made['accuracy']:.3f}", with_interval(*made["difference"], sign="+"), f"{made['flip_rate']:.4f}", f"{made['forwards_per_row']:.1f}", *ratios)
+    return shown
+
+
+def texts(found: list[dict[str, Any]]) -> Table:
+    """A source of rows a line; the file has the other n-grams and intervals."""
+    shown = figures("rows of", "passes", "judge, nats (95 %)", "entropy", "distinct-2", "repeated", "p-MAUVE", caption="p-MAUVE: pseudo-MAUVE")
+    for line in found:
+        mean, low, high = line["nll"]
+        plain = (f"{line[name][0]:.3f}" for name in ("entropy", "distinct_2", "repetition", "pseudo_mauve"))
+        shown.add_row(line["name"], f"{line['forwards'][0]:.1f}", f"{mean:.3f} ({low:.3f}-{high:.3f})", *plain)
+    return shown
+
+
+def network(about: dict[str, Any]) -> Table:
+    """Self-correction at each share of wrong tokens, then calibration and bounds."""
+    bounds = "".join(
+        f"; {name.replace('_', ' ')} {about[name][0]:.3f} ({about[name][1]:.3f}-{about[name][2]:.3f})" for name in ("random_order_bound", "diffusion_bound") if name in about
+    )
+    caption = f"calibration error at masks {about['calibration_masked']:.4f}{bounds}"
+    shown = figures("wrong tokens", "fixed, 95 %", "kept, 95 %", "calibration error", caption=caption)
+    for line in about["revision"]:
+        fixed, kept = (f"{mean:.3f} ({low:.3f}-{high:.3f})" for mean, low, high in (line["fixed"], line["kept"]))
+        shown.add_row(f"{line['share']:.0%}", fixed, kept, f"{line['calibration']:.4f}")
     return shown

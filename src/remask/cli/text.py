@@ -34,6 +34,7 @@ def run(
     from rich.progress import Progress
 
     import remask
+    from remask.cli import tables
     from remask.evaluation.text.measure import cut, drawn, measure, of_judge, summarise
     from remask.evaluation.text.network import of_network
     from remask.shapers import sampling
@@ -60,8 +61,8 @@ def run(
             found.append({"name": name, **summarise(records, reader, against)})
     about = {"name": "network", "model": model, **of_network(network, text(list(range(n)))[0], seed=seed, batch=batch)}
     (out / "summary.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*found, about]), encoding="utf-8")
-    Console().print(samples_table(found))
-    Console().print(network_table(about))
+    Console().print(tables.texts(found))
+    Console().print(tables.network(about))
 
 
 def open_judge(judge: str, device: str, dtype: str) -> Any:
@@ -78,31 +79,3 @@ def open_judge(judge: str, device: str, dtype: str) -> Any:
 def file_name(name: str) -> str:
     """A sampler's spec as a file's name."""
     return "".join(character if character.isalnum() or character in ".=-_" else "_" for character in name)
-
-
-def samples_table(found: list[dict[str, Any]]) -> Any:
-    """A source of rows a line, in 80 columns; the file has the other n-grams and intervals."""
-    from rich import box
-    from rich.table import Column, Table
-
-    heads = ("passes", "judge, nats (95 %)", "entropy", "distinct-2", "repeated", "p-MAUVE")
-    shown = Table(Column("rows of", overflow="fold"), *(Column(head, no_wrap=True) for head in heads), box=box.SIMPLE, padding=(0, 1, 0, 0), caption="p-MAUVE: pseudo-MAUVE")
-    for line in found:
-        mean, low, high = line["nll"]
-        plain = (f"{line[name][0]:.3f}" for name in ("entropy", "distinct_2", "repetition", "pseudo_mauve"))
-        shown.add_row(line["name"], f"{line['forwards'][0]:.1f}", f"{mean:.3f} ({low:.3f}-{high:.3f})", *plain)
-    return shown
-
-
-def network_table(about: dict[str, Any]) -> Any:
-    """Self-correction at each share of wrong tokens, then calibration and bounds."""
-    from rich.table import Table
-
-    bounds = "".join(
-        f"; {name.replace('_', ' ')} {about[name][0]:.3f} ({about[name][1]:.3f}-{about[name][2]:.3f})" for name in ("random_order_bound", "diffusion_bound") if name in about
-    )
-    shown = Table("wrong tokens", "fixed, 95 %", "kept, 95 %", "calibration error", caption=f"calibration error at masks {about['calibration_masked']:.4f}{bounds}")
-    for line in about["revision"]:
-        fixed, kept = (f"{mean:.3f} ({low:.3f}-{high:.3f})" for mean, low, high in (line["fixed"], line["kept"]))
-        shown.add_row(f"{line['share']:.0%}", fixed, kept, f"{line['calibration']:.4f}")
-    return shown

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from remask.evaluation.frontier import Point, areas_of
+from remask.evaluation.frontier_points import Point, areas_of
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933", "#882255", "#44aa99", "#661100", "#6699cc")
 WIDTH, HEIGHT, EDGE = 860, 480, 60

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from remask.errors import RemaskError
-from remask.evaluation.frontier import Point
 from remask.evaluation.frontier_page import COLOURS
+from remask.evaluation.frontier_points import Point
 
 
 def picture(points: Sequence[Point], title: str, path: Path) -> None:

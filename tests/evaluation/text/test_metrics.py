@@ -7,8 +7,8 @@ import torch
 
 from remask import RemaskError
 from remask.evaluation.text.calibration import calibration_error
-from remask.evaluation.text.frontier import frontier_area, k_means, pseudo_mauve, quantise
 from remask.evaluation.text.matched import Match, Sampled, at_entropy, match
+from remask.evaluation.text.pseudo_mauve import frontier_area, k_means, pseudo_mauve, quantise
 from remask.evaluation.text.statistics import distinct, repetition, unigram_entropy
 
 ROWS = torch.tensor([[7, 7, 7, 7], [1, 2, 3, 4], [1, 2, 1, 2], [5, 5, 6, 6]])

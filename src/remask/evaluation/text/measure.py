@@ -14,8 +14,8 @@ from remask.continuous import Discrete, Sampler
 from remask.errors import RemaskError
 from remask.evaluation.intervals import mean_interval
 from remask.evaluation.results import append_records, read_records
-from remask.evaluation.text.frontier import pseudo_mauve
 from remask.evaluation.text.judge import features, negative_log_likelihood, sample
+from remask.evaluation.text.pseudo_mauve import pseudo_mauve
 from remask.evaluation.text.statistics import distinct, repetition, unigram_entropy
 from remask.models.causal import Causal
 from remask.shapers import Shaper
