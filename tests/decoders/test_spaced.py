@@ -2,7 +2,7 @@
 
 import torch
 
-from remask.decoders.dus import apart
+from remask.decoders.dus import apart, least
 from tests.waits import Waits
 
 
@@ -35,3 +35,22 @@ def test_rounds_are_far_fewer_than_positions():
         kept = apart(torch.ones(4, 512, dtype=torch.bool), score, torch.full((4,), 4))
     assert int(kept.sum(1).min()) > 80
     assert counted.met["__bool__"] < 12
+
+
+def test_scores_that_fall_from_one_end_are_taken_a_gap_apart():
+    """The longest chain: every place but the first waits for another."""
+    write = torch.ones(2, 40, dtype=torch.bool)
+    falling = torch.stack([torch.linspace(1, 0, 40), torch.linspace(0, 1, 40)])
+    kept = apart(write, falling, torch.tensor([3, 7]))
+    assert kept[0].nonzero()[:, 0].tolist() == list(range(0, 40, 3))
+    assert kept[1].nonzero()[:, 0].tolist() == list(range(4, 40, 7))
+
+
+def test_the_least_of_a_stretch_is_that_of_its_places():
+    chance = torch.Generator().manual_seed(2)
+    for length in (1, 2, 7, 64, 65):
+        values = torch.randint(1000, (3, length), generator=chance)
+        ends = torch.randint(length, (2, 3, length), generator=chance)
+        low, high = ends.amin(0), ends.amax(0) + 1
+        wanted = [[int(values[row, low[row, at] : high[row, at]].min()) for at in range(length)] for row in range(3)]
+        assert least(values, low, high).tolist() == wanted

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from remask.canvas import Canvas, Edit
 from remask.citation import Paper
@@ -156,18 +157,32 @@ class Spaced(Decoder):
 def apart(write: Tensor, score: Tensor, gap: Tensor) -> Tensor:
     """(B, L) positions of `write`, best first, each at least gap (B,) from those taken before it.
 
-    All that are the best within their gap are taken at once, since nothing that comes before them is near: as many rounds, and waits of the host, as the
-    longest chain of neighbours that rule each other out, and not one a position. Compares (B, L, L) pairs.
+    All that are the best within their gap are taken at once, since nothing that comes before them is near. As many rounds, and waits of the host, as the
+    longest chain of neighbours that rule each other out: a few where scores are in no order, L / gap where they fall from one end to the other.
     """
     length = write.shape[1]
-    place = torch.arange(length, device=write.device)
+    place = torch.arange(length, device=write.device).expand_as(write)
     order = ranked(score, write)[1]
-    rank = torch.empty_like(order).scatter_(1, order, place.expand_as(order))
-    near = (place - place[:, None]).abs() < gap[:, None, None]
+    rank = torch.empty_like(order).scatter_(1, order, place)
+    reach = gap[:, None].clamp(max=length)
+    low, high = (place - reach + 1).clamp(min=0), (place + reach).clamp(max=length)
     kept, left = torch.zeros_like(write), write
     while bool(left.any()):
-        first = torch.where(near & left[:, None], rank[:, None], length).amin(2)
-        best = left & (rank == first)
+        best = left & (rank == least(torch.where(left, rank, length), low, high))
         kept = kept | best
-        left = left & ~(near & best[:, None]).any(2)
+        taken = functional.pad(best.long().cumsum(1), (1, 0))
+        left = left & (taken.gather(1, high) == taken.gather(1, low))
     return kept
+
+
+def least(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """(B, L) numbers -> the least of places low <= place < high, (B, L) each, none empty: by a table of the least of every 1, 2, 4, ... places."""
+    length = values.shape[1]
+    levels, size = [values], 1
+    while 2 * size <= length:
+        after = functional.pad(levels[-1][:, size:], (0, size), value=length)
+        levels.append(torch.minimum(levels[-1], after))
+        size *= 2
+    table = torch.stack(levels, 1).flatten(1)
+    level = (high - low).double().log2().floor().long()
+    return torch.minimum(table.gather(1, level * length + low), table.gather(1, level * length + high - 2**level))
