@@ -134,9 +134,9 @@ class Bench:
 
 
 def recorded(model: Any) -> tuple[int, int]:
-    """How many passes a captured model has met and recorded."""
+    """How many passes a captured model has met, and how often it recorded one."""
     recorder = getattr(model, "recorder", None)
-    return (0, 0) if recorder is None else (len(recorder.met), len(recorder.graphs))
+    return (0, 0) if recorder is None else (len(recorder.met), recorder.captures)
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ class Script:
 class ScriptedLocks(SureLock):
     """SureLock with all its work, kept, but the number of locks follows SHARES at the row's progress, the leftmost written twice over first; for rows with a prompt.
 
-    The script itself is about 20 launches a step, found in a table: its work is none of SureLock's.
+    The script itself is about 17 launches a step, found in a table: its work is none of SureLock's.
     """
 
     long: bool = True

@@ -40,7 +40,7 @@ class Captured:
     body: how the network computes; None takes its own forward.
     """
 
-    def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 64, sessions: int = 4) -> None:
+    def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 96, sessions: int = 4) -> None:
         if graphs < 1 or sessions < 1:
             raise RemaskError(f"graphs is {graphs} and sessions {sessions}; both must be 1 or more")
         self.model, self.body, self.most_sessions = model, body or Plain(model), sessions

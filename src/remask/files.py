@@ -30,11 +30,16 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, written beside and moved."""
+def write_whole(path: Path, text: str) -> None:
+    """Written beside and moved, so that a kill leaves the old file or the new one."""
     beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, whole."""
+    write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
 def cut_torn_line(path: Path) -> None:

@@ -127,7 +127,7 @@ def asked_of(plan: Plan, canvas: Canvas, eligible: Tensor, active: Tensor, *, fi
 def rung(count: int, length: int, *, fine: bool = False) -> int:
     """The smallest bucket that holds `count` positions of a canvas of `length`: multiples of 8, and of them two (fine: four) between a power of two and the next.
 
-    Fine ones cost up to a quarter of positions too many, the others up to a half, and each is recorded when it is met.
+    From 33 positions on fine ones cost up to a quarter of positions too many, the others up to a half; below, up to seven. Each is recorded when it is met.
     """
     octave = 1 << max(0, count - 1).bit_length()
     step = max(8, octave // (8 if fine else 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from numbers import Real
 from typing import Any, Protocol, cast
 
 from remask.errors import RemaskError
@@ -16,5 +17,5 @@ class Part(Protocol):
         for field in fields(cast(Any, self)):  # parts are dataclasses by contract, which no protocol can say
             value = getattr(self, field.name)
             for one in value if isinstance(value, tuple) else (value,):
-                if isinstance(one, float) and one != one:
+                if isinstance(one, Real) and one != one:
                     raise RemaskError(f"{field.name} is {value}; it must be a number")

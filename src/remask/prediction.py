@@ -21,6 +21,7 @@ PART = 128
 def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """(..., V) -> the `count` largest and their places, (..., count) each: `topk`, which goes over a long row several times where this does once.
 
+    Which of equal entries are taken, and their order, is left open, as by `topk`, but not alike.
     The largest entries lie in the `count` parts of the largest maxima, so that only those parts are sorted.
     """
     length = values.shape[-1]

@@ -132,8 +132,11 @@ def test_an_unknown_task_is_named(demo, folder):
         run_task(demo, "no_such_task", settings=Settings(), folder=folder)
 
 
-def test_a_task_whose_data_are_not_here_is_one_line(checkpoint):
-    done = remask_command("eval", "--harness", "gsm8k", "--limit", "1", "--model", str(checkpoint))
+def test_a_task_whose_data_are_not_here_is_one_line(checkpoint, tmp_path):
+    (tmp_path / "far.yaml").write_text(
+        'task: far\ndataset_path: remask-tests/is-nowhere\noutput_type: generate_until\ntest_split: test\ndoc_to_text: "{{a}}"\ndoc_to_target: "{{b}}"\n'
+    )
+    done = remask_command("eval", "--harness", "far", "--tasks", str(tmp_path), "--limit", "1", "--model", str(checkpoint))
     assert done.returncode == 2, done.stderr
-    assert "the data of task 'gsm8k' are not on this machine" in done.stderr
+    assert "the data of task 'far' are not on this machine" in done.stderr
     assert "run it once with a network" in done.stderr

@@ -109,6 +109,8 @@ def harnessed(task: str, network: Any, made: dict[str, Any], *, batch: int, samp
     try:
         found = run_task(network, task, settings=Settings(made, batch, samples, seed), limit=limit, folder=folder, trace=trace)
     except ConnectionError as error:
+        if isinstance(error, BrokenPipeError):  # nobody reads our output any more
+            raise
         raise RemaskError(f"the data of task {task!r} are not on this machine ({error}); run it once with a network, or name a task of your own with --tasks") from None
     told = {"parts": {name: str(part) for name, part in made.items()}, "environment": environment(network)}
     typer.echo(json.dumps({**found, **told}, indent=2, default=str))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
 from remask.canvas import Canvas
@@ -42,7 +43,7 @@ class SDE(Sampler):
         check_noise(self.g)
         check_grid(self.grid)
 
-    @property
+    @cached_property
     def grid(self) -> tuple[float, ...]:
         """The SNRs of its forwards."""
         return log_normal(self.forwards, self.mu, self.sigma, self.last)
@@ -67,7 +68,7 @@ class Commit(Sampler):
         check_budget(self.forwards, 4)
         check_grid(self.grid)
 
-    @property
+    @cached_property
     def grid(self) -> tuple[float, ...]:
         """The SNRs of the first half of its forwards."""
         return log_normal(self.forwards // 2, self.mu, self.sigma, self.last)
@@ -92,7 +93,7 @@ class Native(Sampler):
         check_budget(self.forwards, 2)
         check_grid(self.grid)
 
-    @property
+    @cached_property
     def grid(self) -> tuple[float, ...]:
         """The SNRs of the first half of its forwards, and of where they lead."""
         return log_normal(self.forwards // 2 + 1, self.mu, self.sigma, self.last)

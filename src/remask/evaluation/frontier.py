@@ -17,7 +17,7 @@ from remask.evaluation.harness import Encoded, encoded, environment, evaluate, r
 from remask.evaluation.intervals import paired_difference
 from remask.evaluation.sweeps import settings
 from remask.evaluation.tasks.base import Item
-from remask.files import write_json
+from remask.files import write_json, write_whole
 
 REFERENCE = "low_confidence"
 """One token per forward: what a loss of accuracy and a saving of forwards are counted from."""
@@ -157,7 +157,7 @@ def save(path: Path, points: Sequence[Point], more: dict[str, Any]) -> None:
     """A line a point, each with its decoder's area and with what they share."""
     areas = areas_of(points)
     lines = [json.dumps({**asdict(point), "area": areas[point.decoder], **more}, ensure_ascii=False) for point in points]
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    write_whole(path, "".join(line + "\n" for line in lines))
 
 
 def check_same_run(folder: Path, depends: dict[str, Any]) -> None:

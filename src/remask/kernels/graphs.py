@@ -71,12 +71,14 @@ def copied(place: Tree, value: Tree) -> None:
 class Recorder:
     """Calls functions that read and write fixed tensors only; where it records, the second call with a key is captured and later ones replay it.
 
-    most: graphs kept, the least recently used goes first. All share one pool of memory, so what a call returns holds until the next call.
+    most: graphs kept, the least recently used goes first. captures: how many were ever made, those made anew counted again.
+    All share one pool of memory, so what a call returns holds until the next call.
     """
 
     def __init__(self, device: torch.device, *, most: int = 32) -> None:
         self.device, self.records, self.most = device, device.type == "cuda", most
         self.met: set[tuple[Hashable, Hashable]] = set()
+        self.captures = 0
         self.graphs: OrderedDict[tuple[Hashable, Hashable], tuple[torch.cuda.CUDAGraph, Tree]] = OrderedDict()
         if self.records:
             self.pool, self.beside = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
@@ -89,6 +91,7 @@ class Recorder:
             return self.aside(function)
         if key not in self.graphs:
             self.graphs[key] = self.capture(function)
+            self.captures += 1
             while len(self.graphs) > self.most:
                 self.graphs.popitem(last=False)
         self.graphs.move_to_end(key)
