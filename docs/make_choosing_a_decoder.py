@@ -30,7 +30,7 @@ This page is made by `python docs/make_choosing_a_decoder.py` from the registere
 - Every adaptive decoder has one setting that trades forwards for accuracy. Which decoder is best at a budget depends on task and network: run
   `remask bench frontier TASK --out FOLDER --decoders "threshold factor risk starr" --sweep` on yours, and compare at equal forwards, never at default settings.
 - Where to begin, by what was measured here ([findings](findings/decoders.md)). Texts whose statements build on each other: `risk:budget=0.02,left=1`, on word problems as
-  accurate as one token per forward or more so with a tenth of its forwards or fewer (`budget=0.1` takes fewer still and loses 3 points on short ones); `pc:steps=16`, which
+  accurate as one token per forward or more so with about a tenth of its forwards or fewer (`budget=0.1` takes fewer still and loses 3 points on short ones); `pc:steps=16`, which
   prefers early positions too, where accuracy counts more. Grids: `risk` as it is, a smaller `budget` for more accuracy. Sums: either. At equal forwards `risk` is above the
   static threshold on all four tasks.
 - `low_confidence` without `steps` is one token per forward: the reference that losses are counted from.
