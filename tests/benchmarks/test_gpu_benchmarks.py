@@ -112,16 +112,16 @@ def test_the_roofline_is_that_of_the_design():
     assert Roofline.of(dream, 1.0, 1.0).weights == pytest.approx(7.07e9, rel=0.01)
 
 
-ENGINE = ["--model", "addition", "--rows", "6", "--batch", "3", "--prompt", "2", "5", "--new", "3", "6"]
+ENGINE = ["--rows", "6", "--batch", "3", "--prompt", "2", "5", "--new", "3", "6"]
 
 
-@pytest.mark.parametrize("what", ["mixed", "arrivals", "flips"])
-def test_the_engine_is_measured(monkeypatch, capsys, what):
-    monkeypatch.setattr(sys, "argv", ["engine.py", what, *ENGINE, "--repeats", "1", "--other", "2", "--alone", "4"])
+@pytest.mark.parametrize(("what", "model", "way"), [("mixed", "addition", "loop"), ("arrivals", "addition", "loop"), ("flips", "addition", "loop"), ("mixed", "demo", "fused")])
+def test_the_engine_is_measured(monkeypatch, capsys, what, model, way):
+    monkeypatch.setattr(sys, "argv", ["engine.py", what, *ENGINE, "--model", model, "--repeats", "1", "--other", "2", "--alone", "4", "--way", way])
     runpy.run_path(str(FOLDER / "engine.py"), run_name="__main__")
     told = capsys.readouterr().out
     found = json.loads(told[told.index("{\n") :])
-    assert found["rows"] == 6
+    assert (found["way"], found["rows"]) == (way, 6)
     if what == "mixed":
         assert found["rows_alike"] == 1.0
     elif what == "arrivals":

@@ -1,0 +1,141 @@
+"""The ordinary loop and the engine on fused layers against the model itself: the same tokens, forwards and positions."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+import remask
+from remask.engine import Engine
+from remask.models.fused_model import FusedModel
+from remask.models.store import Chosen
+from tests.engine.mixes import alone, arrive, mix, told
+from tests.laws.test_laws import DECODER_SPECS, STORING, WHOLE_ROWS
+from tests.networks import canvas, network
+from tests.test_captured import same
+
+FAMILIES = ("llada", "grouped", "dream")
+
+
+@pytest.fixture(params=["padded", "dense"])
+def way(request, monkeypatch):
+    """As few positions are computed, and as many."""
+    if request.param == "dense":
+        monkeypatch.setattr("remask.models.fused.FEW", 0)
+        monkeypatch.setattr("remask.models.fused.DENSE", 1.0)
+    return request.param
+
+
+def both(model, first, **parts):
+    return list(remask.denoise(model, first, **parts)), list(remask.denoise(FusedModel(model), first, **parts))
+
+
+@pytest.mark.parametrize("window", ["whole", "blocks:6"])
+@pytest.mark.parametrize(("family", "reuse"), list(itertools.product(FAMILIES, [*WHOLE_ROWS, *STORING])))
+def test_every_reuse_rule_and_window_computes_the_same(way, family, reuse, window):
+    for prompts in (((3, 1, 4), (1, 5, 9, 2, 6), (5,)), ((3, 1, 4), (1, 5, 9))):
+        parts = {"decoder": remask.Threshold(0.2), "window": remask.parse_window(window), "reuse": remask.parse_reuse(reuse)}
+        same(*both(network(family), canvas(prompts), **parts))
+
+
+@pytest.mark.parametrize(("family", "reuse"), [("grouped", "fresh"), ("dream", "surelock:eps=0.1")])
+@pytest.mark.parametrize("decoder", DECODER_SPECS)
+def test_every_decoder_writes_the_same(way, decoder, family, reuse):
+    parts = {"decoder": remask.parse_decoder(decoder), "window": remask.Blocks(6), "reuse": remask.parse_reuse(reuse), "shapers": (remask.Temperature(0.8),)}
+    same(*both(network(family), canvas(), seed=5, **parts))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_canvases_that_grow_are_the_same(way, family):
+    window = remask.parse_window("daedal:block=4,first=0,low=0,length=4")
+    same(*both(network(family), canvas(new=20), decoder=remask.Threshold(0.2), window=window))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_any_mix_of_requests_is_written_in_the_engine_as_one_by_one_by_the_model(way, family, seed):
+    model = network(family)
+    requests = mix(seed, 12, 18, 19)
+    engine = Engine(FusedModel(model), max_rows=(3, 5, 12)[seed], forward_cost=(0, 64, 10_000)[seed])
+    for request, ticket in zip(requests, arrive(engine, requests, seed), strict=True):
+        assert told(ticket.result(0)) == alone(model, request)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_stored_rows_change_places_in_the_engine(way, family, seed):
+    model = network(family)
+    rules = [remask.parse_reuse(text) for text in ("surelock:eps=0.1", "dual", "delayed:refresh=3")]
+    requests = [replace(request, reuse=rules[number % 3], decoder=remask.Threshold(0.3), shapers=()) for number, request in enumerate(mix(seed + 50, 12, 18, 19))]
+    for request, ticket in zip(requests, arrive(Engine(FusedModel(model), max_rows=6, forward_cost=10_000), requests, seed), strict=True):
+        assert told(ticket.result(0)) == alone(model, request)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("left", [0, 2])
+def test_a_pass_and_what_it_stores_is_the_models(way, family, left):
+    """Padding on the left as well: in a shifted model a first position is predicted by the padding before it."""
+    model = network(family)
+    fused = FusedModel(model)
+    place, tokens = torch.arange(13), torch.randint(19, (3, 13), generator=torch.Generator().manual_seed(0))
+    real = (place >= left) & (place < torch.tensor([[13], [10], [7]]))
+    first = remask.Canvas(tokens, torch.ones_like(real), real, 19)
+    second, some = replace(first, tokens=tokens.flip(0)), Chosen.of(real & (place == 3) | real & (place % 3 == 0) & (tokens > 4))
+    with torch.inference_mode():
+        near(fused.forward(first)[0][real], model.forward(first)[0][real])
+        near(fused.logits(tokens, real)[real], model.logits(tokens, real)[real])
+        (found, store), (expected, other) = (one.forward(first, Chosen(), None) for one in (fused, model))
+        near(found[real], expected[real])
+        stored_alike(store, other, real)
+        (found, store), (expected, other) = fused.forward(second, some, store), model.forward(second, some, other)
+        near(found, expected)
+        stored_alike(store, other, real)
+
+
+def near(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def stored_alike(store, other, real):
+    for found, expected in zip((*store.keys, *store.values), (*other.keys, *other.values), strict=True):
+        near(found.transpose(1, 2)[real], expected.transpose(1, 2)[real])
+
+
+def test_a_store_that_was_cut_is_written_where_it_is_read(way):
+    model = network("grouped")
+    fused, first = FusedModel(model), canvas()
+    short, at = first.resized(13), Chosen(torch.tensor([[2, 4], [5, 5], [1, 3]]))
+    with torch.inference_mode():
+        found = [one.forward(short, at, one.forward(first, Chosen(), None)[1].resized(13)) for one in (fused, model)]
+        near(*(hidden for hidden, _ in found))
+        assert all(part.is_contiguous() for part in found[0][1].keys)
+
+
+def test_padding_is_left_out_of_the_products(monkeypatch):
+    """Three rows of 15, 17 and 13 positions; of a chosen place a row that repeats it computes it once."""
+    monkeypatch.setattr("remask.models.fused.FEW", 0)
+    counts, fused = [], FusedModel(network("llada"))
+    monkeypatch.setattr("remask.models.fused.linear", lambda x, *rest, linear=remask.models.fused.linear, **more: counts.append(len(x)) or linear(x, *rest, **more))
+    with torch.inference_mode():
+        _, store = fused.forward(canvas(), Chosen(), None)
+        assert set(counts) == {45}
+        counts.clear()
+        fused.forward(canvas(), Chosen(torch.tensor([[2, 4, 5], [5, 5, 5], [1, 3, 3]])), store)
+        assert set(counts) == {6}
+
+
+def test_it_stands_for_the_model(checkpoint):
+    model = remask.load(checkpoint)
+    fused = FusedModel(model)
+    assert (fused.device, fused.dtype, fused.config, fused.vocab_size, fused.tokenizer) == (model.device, model.dtype, model.config, model.vocab_size, model.tokenizer)
+    asked = {"max_new_tokens": 9, "window": remask.Blocks(4), "reuse": remask.Dual()}
+    assert [(one.tokens, one.stats.forwards) for one in remask.generate(fused, ["12", "3456"], **asked)] == [
+        (one.tokens, one.stats.forwards) for one in remask.generate(model, ["12", "3456"], **asked)
+    ]
+
+
+def test_other_families_say_so():
+    for family in ("mdlm", "positions"):
+        with pytest.raises(remask.RemaskError, match="pass the model itself"):
+            FusedModel(network(family))
