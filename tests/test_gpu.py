@@ -138,7 +138,9 @@ def test_the_ordinary_loop_on_fused_layers_is_the_models(monkeypatch, family, re
 def test_the_engine_on_fused_layers_writes_what_the_model_writes_alone(family):
     """On the device rows go through it one by one as well: the promise is about tokens."""
     model = network(family).cuda()
-    asked = [replace(request, decoder=remask.Threshold(0.3), reuse=remask.parse_reuse(("fresh", "dual")[number % 2]), shapers=()) for number, request in enumerate(mix(5, 16, 18, 19))]
+    asked = [
+        replace(request, decoder=remask.Threshold(0.3), reuse=remask.parse_reuse(("fresh", "dual")[number % 2]), shapers=()) for number, request in enumerate(mix(5, 16, 18, 19))
+    ]
     engines = Engine(model, max_rows=1), Engine(FusedModel(model), max_rows=8)
     plain, fused = ([told(ticket.result(0)) for ticket in arrive(engine, asked, 1)] for engine in engines)
     assert plain == fused
