@@ -7,13 +7,14 @@ import pytest
 import torch
 
 import remask
-from remask.engine import Engine
+from remask.engine import Engine, Request
 from remask.models.fused_model import FusedModel
 from remask.models.store import Chosen
 from tests.engine.mixes import alone, arrive, mix, told
 from tests.laws.test_laws import DECODER_SPECS, STORING, WHOLE_ROWS
 from tests.networks import canvas, network
 from tests.test_captured import same
+from tests.test_daedal import PROBING, RESTLESS
 
 FAMILIES = ("llada", "grouped", "dream")
 
@@ -46,10 +47,12 @@ def test_every_decoder_writes_the_same(way, decoder, family, reuse):
     same(*both(network(family), canvas(), seed=5, **parts))
 
 
+@pytest.mark.parametrize("window", [RESTLESS, PROBING])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_canvases_that_grow_are_the_same(way, family):
-    window = remask.parse_window("daedal:block=4,first=0,low=0,length=4")
-    same(*both(network(family), canvas(new=20), decoder=remask.Threshold(0.2), window=window))
+def test_canvases_that_grow_are_the_same(way, family, window):
+    plain, fused = both(network(family), canvas(new=24), decoder=remask.Threshold(0.2), window=remask.parse_window(f"{window},length=4"))
+    same(plain, fused)
+    assert any(step.source is not None for step in fused)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -123,6 +126,63 @@ def test_padding_is_left_out_of_the_products(monkeypatch):
         counts.clear()
         fused.forward(canvas(), Chosen(torch.tensor([[2, 4, 5], [5, 5, 5], [1, 3, 3]])), store)
         assert set(counts) == {6}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "reuse", "asked"), [("threshold:0.2", "fresh", True), ("threshold:0.2", "dual", True), ("local_leap", "fresh", False), ("threshold:0.2", "surelock", False)]
+)
+def test_the_head_runs_where_a_decoder_reads(monkeypatch, decoder, reuse, asked):
+    """Everywhere if the decoder reads all, and where a pass computes if a rule compares logits with those of the pass before."""
+    counts, fused = [], FusedModel(network("llada"))
+    monkeypatch.setattr(FusedModel, "head", lambda self, hidden, head=FusedModel.head: counts.append(hidden.shape[:-1].numel()) or head(self, hidden))
+    first = canvas()
+    for number, _ in enumerate(remask.denoise(fused, first, decoder=remask.parse_decoder(decoder), window=remask.Blocks(6), reuse=remask.parse_reuse(reuse))):
+        assert number > 0 or counts == [18 if asked else first.tokens.numel()]
+        assert len(counts) == number + 1
+
+
+@pytest.mark.parametrize("shapers", [(), (remask.Temperature(0.7), remask.TopK(5))])
+@pytest.mark.parametrize("reuse", ["fresh", "dual"])
+def test_an_observer_may_read_everything_afterwards(reuse, shapers):
+    model, parts = network("dream"), {"decoder": remask.Threshold(0.2), "window": remask.Blocks(6), "reuse": remask.parse_reuse(reuse), "shapers": shapers}
+    plain, lazy = both(model, canvas(), **parts)
+    for one, other in zip(plain, lazy, strict=True):
+        real = one.canvas.real
+        assert torch.equal(one.prediction.candidates[real], other.prediction.candidates[real])
+        for seen in ("raw", "shaped"):
+            belief, read = getattr(one.prediction, seen), getattr(other.prediction, seen)
+            for name in ("confidence", "margin", "sampled_confidence", "entropy", "probabilities", "token"):
+                near(getattr(read, name)[real], getattr(belief, name)[real])
+            where = one.edit.write | one.canvas.masked
+            few = read.at(where)
+            assert (few.shape, few.at(where).token.shape) == (belief.shape, where.shape)
+            for name in ("confidence", "margin", "sampled_confidence", "entropy", "token", "candidates"):
+                near(getattr(few, name), torch.where(where, getattr(belief, name), 0))
+            near(few.logits[real], belief.logits[real])
+            for found, expected in zip(few.likeliest(3), belief.likeliest(3), strict=True):
+                near(found, torch.where(where[..., None], expected, 0))
+
+
+def test_a_nan_is_named_where_it_is_read():
+    model = network("llada")
+    with torch.no_grad():
+        model.parts["ln_f"].weight.fill_(float("nan"))
+    with pytest.raises(remask.RemaskError, match=r"NaN logits at step 0 in rows \[0, 1, 2\]"):
+        remask.decode(FusedModel(model), [[3, 1], [4], [1, 5]], max_new_tokens=4)
+
+
+def test_rows_that_compare_share_no_forward_with_rows_that_do_not():
+    """Of the ones logits are kept, of the others states."""
+    model = network("llada")
+    asked = [Request([3, 1, 4], 9, decoder=remask.Threshold(0.3), reuse=remask.parse_reuse(("dual", "surelock:eps=0.1")[number % 2])) for number in range(4)]
+    for kind, cohorts in ((lambda model: model, 1), (FusedModel, 2)):
+        engine = Engine(kind(model))
+        tickets = [engine.submit(request) for request in asked]
+        engine.step()
+        assert len(engine._cohorts) == cohorts
+        while engine.step():
+            pass
+        assert [told(ticket.result(0)) for ticket in tickets] == [alone(model, request) for request in asked]
 
 
 def test_it_stands_for_the_model(checkpoint):

@@ -213,8 +213,9 @@ class Engine:
     def _packed(self, cohorts: list[Cohort]) -> list[list[Cohort]]:
         """Which cohorts to join: those of one manner, where padding costs less than a forward."""
         bundles: list[list[Cohort]] = []
-        for manner in dict.fromkeys(cohort.manner for cohort in cohorts):
-            same = [cohort for cohort in cohorts if cohort.manner == manner]
+        manners = [cohort.manner.by(self.model) for cohort in cohorts]
+        for manner in dict.fromkeys(manners):
+            same = [cohort for cohort, own in zip(cohorts, manners, strict=True) if own == manner]
             bundles += [[same[index] for index in pack] for pack in packs([c.count for c in same], [c.length for c in same], self.forward_cost)]
         return bundles
 

@@ -26,6 +26,9 @@ class FusedModel(Network):
     forward_cost = 2048
     """See Engine: padding costs attention and copies, but no products."""
 
+    lazy = True
+    """The loop keeps states in place of logits, and runs the head where a decoder reads, if no part reads logits of the pass before (remask.compute.Kept)."""
+
     def __init__(self, model: LLaDA | Dream) -> None:
         layers = Fused(model)
         super().__init__(mask_id=model.mask_id, eos_ids=model.eos_ids, max_length=model.max_length, vocab_size=model.vocab_size)
