@@ -1,6 +1,7 @@
 """The GPU benchmarks run through on a tiny shape, so that no minute on a GPU is lost to an error here; and what they compute is right."""
 
 import json
+import re
 import runpy
 import sys
 from itertools import pairwise
@@ -129,6 +130,18 @@ def test_the_engine_is_measured(monkeypatch, capsys, what, model, way):
         assert found["a_second"]["offered"] == pytest.approx(0.8 * found["a_second"]["full_queue"])
     else:
         assert {name: (against["rows"], against["of"]) for name, against in found["against"].items()} == {"batches of 2, shuffled": (0, 6), "one by one": (0, 4)}
+
+
+def test_launches_and_positions_of_the_engine_are_counted(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setattr(sys, "argv", ["launches.py", "--rows", "4", "--batch", "4", "--prompt", "40", "90", "--new", "8", "9", "--decoder", "low_confidence:steps=2"])
+    runpy.run_path(str(FOLDER / "launches.py"), run_name="__main__")
+    lines = [line.replace(",", "") for line in capsys.readouterr().out.splitlines()]
+    loop, fused = ({name: float(re.search(f"{name} ([0-9.]+)", line)[1]) for name in ("step", "layer", "forwards", "canvases", "products", "head")} for line in lines)
+    assert loop["canvases"] == loop["products"] == loop["head"]
+    assert fused["head"] < fused["products"] < fused["canvases"]
+    assert fused["layer"] < loop["layer"] / 2
+    assert loop["step"] - 32 * loop["layer"] == pytest.approx(fused["step"] - 32 * fused["layer"], abs=40)
 
 
 def test_differing_rows_and_tokens_are_counted():
