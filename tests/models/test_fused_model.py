@@ -189,6 +189,7 @@ def test_it_stands_for_the_model(checkpoint):
     model = remask.load(checkpoint)
     fused = FusedModel(model)
     assert (fused.device, fused.dtype, fused.config, fused.vocab_size, fused.tokenizer) == (model.device, model.dtype, model.config, model.vocab_size, model.tokenizer)
+    assert (Engine(fused).forward_cost, Engine(fused, forward_cost=7).forward_cost, Engine(model).forward_cost) == (2048, 7, 512)
     asked = {"max_new_tokens": 9, "window": remask.Blocks(4), "reuse": remask.Dual()}
     assert [(one.tokens, one.stats.forwards) for one in remask.generate(fused, ["12", "3456"], **asked)] == [
         (one.tokens, one.stats.forwards) for one in remask.generate(model, ["12", "3456"], **asked)

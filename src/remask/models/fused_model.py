@@ -27,7 +27,7 @@ class FusedModel(Network):
     """See Engine: padding costs attention and copies, but no products."""
 
     lazy = True
-    """The loop keeps states in place of logits, and runs the head where a decoder reads, if no part reads logits of the pass before (remask.compute.Kept)."""
+    """Unless some part reads logits of the pass before: see Network."""
 
     def __init__(self, model: LLaDA | Dream) -> None:
         layers = Fused(model)
