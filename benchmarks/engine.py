@@ -5,7 +5,8 @@ how many rows are written otherwise in a batch of another size.
     python benchmarks/engine.py arrivals --model llada-8b --device cuda --dtype bfloat16 --rows 96 --batch 16 --prompt 64 256 --new 32 128 --decoder low_confidence:steps=16
     python benchmarks/engine.py flips --model demo --task wordmath --device cuda --dtype bfloat16 --rows 1000 --batch 64 --alone 100 --early-stop --decoder threshold:tau=0.9
 
-llada-8b is a network of LLaDA-8B's shape with random weights. mixed: contenders run in turn, in one process; the order changes with every repeat.
+llada-8b is a network of LLaDA-8B's shape with random weights. --way loop fused: once by the network's own forward, and once with the same
+weights on fused layers that leave out padding (remask.models.fused_model). mixed: contenders run in turn, in one process; the order changes with every repeat.
 arrivals: at a share of the rate that a full queue is served at, which is measured first.  flips: the same requests in batches of --batch, in batches of --other in
 another order of arrival, and the first --alone of them one by one; how many rows and tokens differ.
 """
@@ -13,6 +14,7 @@ another order of arrival, and the first --alone of them one by one; how many row
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import random
 import time
@@ -27,6 +29,7 @@ from remask.engine import Engine, Request, Update
 from remask.evaluation import tasks
 from remask.evaluation.harness import environment
 from remask.evaluation.intervals import wilson
+from remask.models.fused_model import FusedModel
 from remask.training.run import build
 
 LLADA_8B = {
@@ -119,9 +122,8 @@ def timed(action: Callable[[], Any]) -> tuple[float, Any]:
     return clock() - begun, result
 
 
-def mixed(arguments: argparse.Namespace) -> dict[str, Any]:
+def mixed(arguments: argparse.Namespace, model: Any) -> dict[str, Any]:
     """64 queued prompts of mixed lengths."""
-    model = network(arguments.model, arguments.device, arguments.dtype)
     asked = requests(arguments, model)
     engine = Engine(model, max_rows=arguments.batch, queue=len(asked), forward_cost=arguments.forward_cost)
     counted = through_engine(engine, asked)  # warm as well
@@ -146,9 +148,8 @@ def mixed(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"rows": len(asked), "batch": arguments.batch, **cost, "seconds": seconds, "engine_over": ratios, "environment": environment(model)}
 
 
-def arrivals(arguments: argparse.Namespace) -> dict[str, Any]:
+def arrivals(arguments: argparse.Namespace, model: Any) -> dict[str, Any]:
     """Latency at a share of the rate that a full queue is served at."""
-    model = network(arguments.model, arguments.device, arguments.dtype)
     asked = requests(arguments, model)
     engine = Engine(model, max_rows=arguments.batch, queue=len(asked), forward_cost=arguments.forward_cost)
     through_engine(engine, asked[: arguments.batch])  # warm
@@ -175,9 +176,8 @@ def arrivals(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"rows": len(asked), "batch": arguments.batch, "a_second": rates, "seconds": seconds, "environment": environment(model)}
 
 
-def flips(arguments: argparse.Namespace) -> dict[str, Any]:
+def flips(arguments: argparse.Namespace, model: Any) -> dict[str, Any]:
     """How many rows are written otherwise in batches of another size, in another order, and alone."""
-    model = network(arguments.model, arguments.device, arguments.dtype)
     asked = requests(arguments, model)
 
     def written(batch: int, order: list[int]) -> dict[int, list[int]]:
@@ -203,6 +203,17 @@ def differing(whole: dict[int, list[int]], other: dict[int, list[int]]) -> dict[
     return {"rows": rows, "of": len(other), "rate": rows / len(other), "interval": wilson(rows, len(other)), "tokens": tokens, "of_tokens": len(pairs)}
 
 
+WAYS: dict[str, Callable[[Any], Any]] = {"loop": lambda model: model, "fused": FusedModel}
+"""How the network computes, with the same weights."""
+
+
+def emptied() -> None:
+    """Give back what the last engine held: the next one takes what the device says is free."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["mixed", "arrivals", "flips"])
@@ -221,8 +232,15 @@ def main() -> None:
     parser.add_argument("--task", default="", help="Prompts of this task, of test items.")
     parser.add_argument("--other", type=int, default=7)
     parser.add_argument("--alone", type=int, default=200)
+    parser.add_argument("--way", nargs="+", choices=list(WAYS), default=["loop"])
     arguments = parser.parse_args()
-    print(json.dumps({"mixed": mixed, "arrivals": arrivals, "flips": flips}[arguments.what](arguments), indent=2))
+    model = network(arguments.model, arguments.device, arguments.dtype)
+    measure = {"mixed": mixed, "arrivals": arrivals, "flips": flips}[arguments.what]
+    for way in arguments.way:
+        if len(arguments.way) > 1:
+            print(f"way {way}:", flush=True)
+        print(json.dumps({"way": way, **measure(arguments, WAYS[way](model))}, indent=2), flush=True)
+        emptied()
 
 
 if __name__ == "__main__":

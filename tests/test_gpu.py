@@ -1,13 +1,18 @@
-"""What only a GPU can show: recorded decodes against the ordinary loop in float32, and a recorded training step against the plain one."""
+"""What only a GPU can show: recorded decodes and fused layers against the ordinary loop in float32, and a recorded training step against the plain one."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 import remask
 from remask.captured import Captured
+from remask.engine import Engine
 from remask.models.fused import Fused
+from remask.models.fused_model import FusedModel
 from remask.training.captured import CapturedUpdate
 from remask.training.data import Batch
+from tests.engine.mixes import arrive, mix, told
 from tests.networks import CONFIGS, canvas, network
 from tests.test_captured import same
 
@@ -112,3 +117,38 @@ def test_a_recorded_training_step_is_the_plain_one():
         losses.append(made)
     torch.testing.assert_close(*map(torch.tensor, losses), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(weights[0].weight, weights[1].weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("reuse", ["fresh", "unchanged", "prefix", "dual", "delayed", "vicinity", "surelock:eps=0.1", "dual:inner=(surelock:eps=0.1)"])
+@pytest.mark.parametrize("family", ["llada", "grouped", "dream"])
+def test_the_ordinary_loop_on_fused_layers_is_the_models(monkeypatch, family, reuse, dense):
+    if dense:
+        monkeypatch.setattr("remask.models.fused.FEW", 0)
+        monkeypatch.setattr("remask.models.fused.DENSE", 1.0)
+    model = network(family).cuda()
+    for prompts in (FULL, ((3, 1, 4), (1, 5, 9, 2, 6), (5,), (8, 8, 8, 8, 8, 8, 8, 8))):
+        first = on_gpu(canvas(prompts, 40))
+        for decoder in (remask.LowConfidence(steps=12), remask.Threshold(0.3)):
+            parts = {"decoder": decoder, "window": remask.Blocks(12), "reuse": remask.parse_reuse(reuse)}
+            same(*(list(remask.denoise(one, first, **parts)) for one in (model, FusedModel(model))))
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_the_engine_on_fused_layers_writes_what_the_model_writes_alone(family):
+    """On the device rows go through it one by one as well: the promise is about tokens."""
+    model = network(family).cuda()
+    asked = [
+        replace(request, decoder=remask.Threshold(0.3), reuse=remask.parse_reuse(("fresh", "dual")[number % 2]), shapers=()) for number, request in enumerate(mix(5, 16, 18, 19))
+    ]
+    engines = Engine(model, max_rows=1), Engine(FusedModel(model), max_rows=8)
+    plain, fused = ([told(ticket.result(0)) for ticket in arrive(engine, asked, 1)] for engine in engines)
+    assert plain == fused
+
+
+def test_fused_layers_without_padding_stay_near_float32_in_bfloat16():
+    wide, model = network("grouped").cuda(), network("grouped").cuda().bfloat16()
+    first = on_gpu(canvas([[3] * 20, [1, 4], [5]] * 4, 20))
+    with torch.inference_mode():
+        expected, found = wide.forward(first)[0][first.real], FusedModel(model).forward(first)[0][first.real]
+    assert (found.float() - expected).norm() / expected.norm() < 3e-2

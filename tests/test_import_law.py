@@ -74,7 +74,8 @@ SIBLINGS = {
     ("windows.daedal", "windows.blocks"): "blocks on a canvas that grows",
     ("reuse.fast_dllm", "reuse.fresh"): "a default: the rule inside the block",
     ("models.dsl", "models.mdlm"): "a DSL network is an MDLM that reads states as well",
-    **{(f"models.{by}", f"models.{family}"): "layers of the family, computed another way" for by in ("fused", "parallel") for family in ("llada", "dream")},
+    **{(f"models.{by}", f"models.{family}"): "layers of the family, computed another way" for by in ("fused", "fused_model", "parallel") for family in ("llada", "dream")},
+    ("models.fused_model", "models.fused"): "a network that is computed by the fused layers",
 }
 """The exceptions, each with its reason."""
 

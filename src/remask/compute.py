@@ -38,22 +38,28 @@ Head = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """logits: (B, L, V), the last prediction of every position, before shapers, None before the first pass.
+    """said: the last prediction of every position, None before the first pass: its logits (B, L, V), before shapers, or if `lazy` the states (B, L, D) that the head makes them of.
 
     store: keys and values of the rows in `rows` ((R,) int64, those still running), if the reuse rule asks for them.
     beside: (B, S, V), the leave-one-out logits of the last pass, if a decoder asked for shadows; no pass reads those of another.
     """
 
-    logits: Tensor | None = None
+    said: Tensor | None = None
     store: Any = None
     rows: Tensor | None = None
     beside: Tensor | None = None
+    lazy: bool = False
+
+    @property
+    def logits(self) -> Tensor | None:
+        """(B, L, V), where they are kept."""
+        return None if self.lazy else self.said
 
     @property
     def nbytes(self) -> int:
         """Size in bytes of the predictions and of the store."""
-        logits = 0 if self.logits is None else self.logits.numel() * self.logits.element_size()
-        return logits + (0 if self.store is None else self.store.nbytes)
+        said = 0 if self.said is None else self.said.numel() * self.said.element_size()
+        return said + (0 if self.store is None else self.store.nbytes)
 
     def fork(self) -> Kept:
         """The same, to be stepped on its own: a pass writes into the store."""
@@ -61,31 +67,31 @@ class Kept:
 
     def take(self, index: Tensor, length: int) -> Kept:
         """The chosen rows, in the order of `index` (R,) int64, on a canvas of `length` positions."""
-        if self.logits is None:
+        if self.said is None:
             return self
-        logits = memory.resized(self.logits[index], length)
+        said = memory.resized(self.said[index], length)
         if self.rows is None:
-            return Kept(logits)
-        place = self.rows.new_full((self.logits.shape[0],), -1)
+            return Kept(said, lazy=self.lazy)
+        place = self.rows.new_full((self.said.shape[0],), -1)
         place[self.rows] = torch.arange(len(self.rows), device=place.device)
         place = place[index]
-        return Kept(logits, self.store.rows(place[place >= 0]).resized(length), (place >= 0).nonzero()[:, 0])
+        return Kept(said, self.store.rows(place[place >= 0]).resized(length), (place >= 0).nonzero()[:, 0], lazy=self.lazy)
 
     @staticmethod
     def joined(parts: Sequence[Kept], counts: Sequence[int], length: int) -> Kept:
         """Rows below one another, counts[i] of them in parts[i], on a canvas of `length` positions."""
-        logits = memory.joined([part.logits for part in parts], counts, length)
+        said, lazy = memory.joined([part.said for part in parts], counts, length), any(part.lazy for part in parts)
         first = [sum(counts[:number]) for number in range(len(counts))]
         stored = [(part.store, part.rows + start) for part, start in zip(parts, first, strict=True) if part.rows is not None]
         if not stored:
-            return Kept(logits)
+            return Kept(said, lazy=lazy)
         stores, rows = zip(*stored, strict=True)
-        return Kept(logits, stores[0].joined(stores, length), torch.cat(rows))
+        return Kept(said, stores[0].joined(stores, length), torch.cat(rows), lazy=lazy)
 
     def moved(self, source: Tensor) -> Kept:
         """After positions moved, in rows that keep no keys and values: those are rotated by their old places."""
         store = None if self.store is None else self.store.resized(source.shape[1])
-        return Kept(memory.moved(self.logits, source, None), store, self.rows)
+        return Kept(memory.moved(self.said, source, None), store, self.rows, lazy=self.lazy)
 
     def only(self, running: Tensor) -> Kept:
         """Without the keys and values of rows that are done; running: (B,) bool."""
@@ -97,19 +103,33 @@ class Kept:
 
 @dataclass(frozen=True)
 class Manner:
-    """How rows are computed: stores and lone as of a reuse rule, mask_candidates as of a decoder."""
+    """How rows are computed: stores and lone as of a reuse rule, mask_candidates as of a decoder.  reads: some part reads the logits of the pass before."""
 
     stores: bool = False
     lone: bool = False
     mask_candidates: bool = False
+    reads: bool = False
+
+    def by(self, model: Any) -> Manner:
+        """As far as it matters to a model: only where its head is lazy do rows that are read keep something else."""
+        return self if getattr(model, "lazy", False) else replace(self, reads=False)
 
 
 def compute(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, manner: Manner) -> tuple[Kept, Tensor]:
     """What is kept after a pass over the active (B, L) positions, and what was computed for it, (B, L) bool.  steps: (B,) int64."""
     head = head_of(model, manner.mask_candidates)
+    kept = replace(kept, lazy=getattr(model, "lazy", False) and not manner.reads)
     if not manner.stores:
         return whole_rows(model, canvas, kept, active, steps, head)
     return chosen_positions(model, canvas, kept, active, steps, head, manner.lone)
+
+
+def read(head: Head, said: Tensor, real: Tensor, steps: Tensor, place: tuple[Tensor, ...] | None) -> Tensor:
+    """(N, V) logits of kept states (B, L, D) at `place`, (N,) each, or (B, L, V) of all; real: (B, L) bool.  steps: (B,) int64."""
+    if place is None:
+        return checked(head(said), real, torch.arange(len(steps), device=steps.device), steps)
+    logits = head(said[place])
+    return checked(logits[:, None], torch.ones_like(place[0], dtype=torch.bool)[:, None], place[0], steps)[:, 0]
 
 
 def head_of(model: Model, mask_candidates: bool) -> Head:
@@ -132,9 +152,9 @@ def whole_rows(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: 
         return kept, active
     hidden, aside = parted(model.forward(canvas.rows(rows))[0], canvas.shape[1])
     index = rows.nonzero()[:, 0]
-    fresh = checked(head(hidden), canvas.real[rows], index, steps)
+    fresh = hidden if kept.lazy else checked(head(hidden), canvas.real[rows], index, steps)
     beside = left_out(None, aside, index, steps, head, canvas)
-    return replace(kept, logits=put_rows(kept.logits, index, fresh, len(rows)), beside=beside), active
+    return replace(kept, said=put_rows(kept.said, index, fresh, len(rows)), beside=beside), active
 
 
 def chosen_positions(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: Tensor, head: Head, lone: bool = False) -> tuple[Kept, Tensor]:
@@ -164,22 +184,23 @@ def one_pass(model: Model, canvas: Canvas, kept: Kept, index: Tensor, active: Te
     hidden, aside = parted(hidden, canvas.shape[1] if chosen.place is None else chosen.place.shape[1])
     beside = left_out(kept.beside, aside, index, steps, head, canvas)
     if chosen.place is None:
-        fresh = checked(head(aligned(hidden, model.shift)), real, index, steps)
-        if model.shift and kept.logits is not None and not new:  # a left neighbour is computed for its keys alone: what it predicts may be frozen
-            fresh = torch.where(active[..., None], fresh, kept.logits[index])
-        logits = put_rows(kept.logits, index, fresh, canvas.shape[0])
+        hidden = aligned(hidden, model.shift)
+        fresh = hidden if kept.lazy else checked(head(hidden), real, index, steps)
+        if model.shift and kept.said is not None and not new:  # a left neighbour is computed for its keys alone: what it predicts may be frozen
+            fresh = torch.where(active[..., None], fresh, kept.said[index])
+        said = put_rows(kept.said, index, fresh, canvas.shape[0])
     else:
-        assert kept.logits is not None
+        assert kept.said is not None
         hidden, target = renewed(hidden, chosen.place, wanted, active, model.shift)
-        fresh = checked(head(hidden), torch.ones_like(target, dtype=torch.bool), index, steps)
-        logits = kept.logits.index_put((index[:, None], target), fresh)
+        fresh = hidden if kept.lazy else checked(head(hidden), torch.ones_like(target, dtype=torch.bool), index, steps)
+        said = kept.said.index_put((index[:, None], target), fresh)
     if new:
-        after = added(kept, logits, store, index)
+        after = added(kept, said, store, index)
     elif place is None:
-        after = Kept(logits, store, index)
+        after = replace(kept, said=said, store=store, rows=index)
     else:
         kept.store.put(place, store)
-        after = replace(kept, logits=logits)
+        after = replace(kept, said=said)
     return replace(after, beside=beside)
 
 
@@ -196,12 +217,12 @@ def left_out(before: Tensor | None, aside: Tensor | None, index: Tensor, steps: 
     return put_rows(before, index, memory.resized(fresh, int(canvas.shadows.sum(1).max())), canvas.shape[0])
 
 
-def added(kept: Kept, logits: Tensor, store: Any, index: Tensor) -> Kept:
+def added(kept: Kept, said: Tensor, store: Any, index: Tensor) -> Kept:
     """With the store of rows that had none."""
     if kept.rows is None:
-        return Kept(logits, store, index)
+        return replace(kept, said=said, store=store, rows=index)
     rows, order = torch.cat([kept.rows, index]).sort()
-    return Kept(logits, store.joined([kept.store, store], logits.shape[1]).rows(order), rows)
+    return replace(kept, said=said, store=store.joined([kept.store, store], said.shape[1]).rows(order), rows=rows)
 
 
 def owned(kept: Kept, index: Tensor) -> tuple[Any, Tensor | None]:
@@ -246,6 +267,6 @@ def checked(logits: Tensor, real: Tensor, index: Tensor, steps: Tensor) -> Tenso
     """The logits, or an error that names the rows with a NaN at a real position."""
     bad = (logits.amax(-1).isnan() & real).any(1)  # the largest of a row with a NaN is NaN
     if bool(bad.any()):
-        rows = index[bad].tolist()
+        rows = sorted(set(index[bad].tolist()))
         raise RemaskError(f"NaN logits at step {int(steps[rows[0]])} in rows {rows}; check the checkpoint, or load it with dtype=float32")
     return logits

@@ -12,12 +12,12 @@ from torch import Tensor
 import remask.memory as memory
 from remask.canvas import Canvas, Edit
 from remask.combinations import check_combination
-from remask.compute import Kept, Manner, Model, compute
+from remask.compute import Kept, Manner, Model, compute, head_of, read
 from remask.decoders.base import Decoder, View
 from remask.decoders.low_confidence import LowConfidence
 from remask.errors import RemaskError
 from remask.models.shadow import computed_rows, places
-from remask.prediction import Belief, LeftOut, Prediction
+from remask.prediction import Belief, LeftOut, Places, Prediction, Source
 from remask.randomness import PROPOSAL, Uniforms, draw, keyed_uniforms
 from remask.reuse.base import Pass, Reuse, Scene
 from remask.reuse.fresh import Fresh
@@ -48,7 +48,7 @@ class Plan:
     @property
     def manner(self) -> Manner:
         """What the network has to know of the parts; rows of one manner can share a forward."""
-        return Manner(self.reuse.stores, self.reuse.lone, self.decoder.mask_candidates)
+        return Manner(self.reuse.stores, self.reuse.lone, self.decoder.mask_candidates, self.reuse.compares or self.window.grows)
 
 
 MEMORIES = ("seeds", "step", "done", "forwards", "positions", "touched", "decoder", "window", "reuse")
@@ -189,14 +189,14 @@ def believe(model: Model, state: State, plan: Plan, sight: Sight) -> tuple[Any, 
     if (own := getattr(model, "believe", None)) is not None:
         return own(state, sight)
     kept, computed = compute(model, sight.canvas, state.kept.only(~state.done), sight.active, state.step, plan.manner)
-    assert kept.logits is not None
-    return kept, computed, predict(plan, state, sight, kept.logits, kept.beside)
+    assert kept.said is not None
+    return kept, computed, predict(model, plan, state, sight, kept, slice(None))
 
 
 def conclude(model: Model, state: State, plan: Plan, sight: Sight, prediction: Prediction, computed: Tensor) -> tuple[State, Step]:
     """What the parts make of the belief; computed: (B, L) bool. `state.kept` is still that of the pass before."""
-    read = prediction if plan.decoder.everywhere else prediction.at(sight.eligible)
-    view = View(sight.canvas, read, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
+    seen = prediction if plan.decoder.everywhere else prediction.at(sight.eligible)
+    view = View(sight.canvas, seen, sight.eligible, state.step, state.seeds, plan.uniforms, sight.scene.span, model.eos_ids)
     edit, remembered = plan.decoder.step(view, state.decoder)
     edit = edit.within(sight.running & ~sight.canvas.given)
     canvas = edit.apply(state.canvas)
@@ -234,16 +234,33 @@ def left_out(canvas: Canvas, beside: Tensor | None) -> LeftOut | None:
     return LeftOut(canvas.shadows, place, beside[:, : place.shape[1]])
 
 
-def predict(plan: Plan, state: State, sight: Sight, logits: Tensor, beside: Tensor | None = None) -> Prediction:
-    """The belief and one candidate per position, from (B, L, V) logits; beside: (B, S, V), those of the shadows of `sight.canvas`."""
-    shaped = logits
+def predict(model: Model, plan: Plan, state: State, sight: Sight, kept: Kept, rows: slice) -> Prediction:
+    """The belief and one candidate per position, of those rows of `kept` that are the state's."""
+    assert kept.said is not None
+    said, beside = kept.said[rows], left_out(sight.canvas, None if kept.beside is None else kept.beside[rows])
+    if not kept.lazy:
+        shaped, candidates = proposed(plan, said, state, None)
+        return Prediction.of(said, shaped, candidates, beside)
+    head = head_of(model, plan.decoder.mask_candidates)
+
+    def make(place: Places) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.inference_mode():  # an observer reads when the pass is over
+            logits = read(head, said, sight.canvas.real, state.step, place)
+            return logits, *proposed(plan, logits, state, place)
+
+    return Prediction.unread(Source(make), bool(plan.shapers), beside)
+
+
+def proposed(plan: Plan, logits: Tensor, state: State, place: Places) -> tuple[Tensor, Tensor]:
+    """Logits, (B, L, V) or (N, V) at `place`, after the shapers, and a candidate each."""
+    shaped = logits if place is None else logits[None]
     for shaper in plan.shapers:
         shaped = shaper(shaped)
-    if plan.draws:
-        candidates = draw(shaped, plan.uniforms(state.seeds, state.step, logits.shape[1], PROPOSAL))
-    else:
-        candidates = shaped.argmax(-1)
-    return Prediction.of(logits, shaped, candidates, left_out(sight.canvas, beside))
+    shaped = shaped if place is None else shaped[0]
+    if not plan.draws:
+        return shaped, shaped.argmax(-1)
+    uniforms = plan.uniforms(state.seeds, state.step, state.canvas.shape[1], PROPOSAL)
+    return shaped, draw(shaped, uniforms if place is None else uniforms[place])
 
 
 def stop_at_end_of_text(canvas: Canvas, done: Tensor, eos_ids: tuple[int, ...]) -> tuple[Canvas, Tensor]:

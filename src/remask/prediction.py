@@ -52,6 +52,12 @@ class Belief:
         """The same, of which scores are read at the asked (B, L) positions only."""
         return replace(self, asked=asked)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """B, L, V."""
+        rows, length, vocabulary = self.logits.shape
+        return rows, length, vocabulary
+
     @cached_property
     def place(self) -> tuple[Tensor, ...] | None:
         """The asked positions, None for all of them: also where they are so many that taking them out would cost more than it saves."""
@@ -71,7 +77,7 @@ class Belief:
         """Numbers at `place`, (N, ...), over the canvas: (B, L, ...), 0 where nobody asked."""
         if self.place is None:
             return values
-        return values.new_zeros(*self.logits.shape[:2], *values.shape[1:]).index_put_(self.place, values)
+        return values.new_zeros(*self.shape[:2], *values.shape[1:]).index_put_(self.place, values)
 
     @cached_property
     def probabilities(self) -> Tensor:
@@ -86,11 +92,11 @@ class Belief:
     @cached_property
     def top_two(self) -> Tensor:
         """(B, L, 2): the largest and the second largest probability."""
-        return self.spread(largest(self.chances, min(2, self.logits.shape[-1]))[0])
+        return self.spread(largest(self.chances, min(2, self.shape[-1]))[0])
 
     def likeliest(self, count: int) -> tuple[Tensor, Tensor]:
         """(B, L, count) each: the largest probabilities and their tokens, 0 where nobody asked."""
-        values, tokens = largest(self.chances, min(count, self.logits.shape[-1]))
+        values, tokens = largest(self.chances, min(count, self.shape[-1]))
         return self.spread(values), self.spread(tokens)
 
     @cached_property
@@ -113,6 +119,88 @@ class Belief:
     def entropy(self) -> Tensor:
         """(B, L): in nats."""
         return self.spread(torch.special.entr(self.chances).sum(-1))
+
+
+Places = tuple[Tensor, ...] | None
+"""Rows and positions, (N,) int64 each; None: all."""
+
+
+class Source:
+    """Beliefs that are made when they are read: `make` gives raw logits, shaped ones (maybe the same tensor) and candidates, (N, ...) at some places or (B, L, ...) at all."""
+
+    def __init__(self, make: Callable[[Places], tuple[Tensor, Tensor, Tensor]]) -> None:
+        self.make = make
+        self.last: tuple[Tensor, Places, tuple[Tensor, Tensor, Tensor]] | None = None
+
+    @cached_property
+    def whole(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of all positions."""
+        return self.make(None)
+
+    def at(self, asked: Tensor) -> tuple[Places, tuple[Tensor, Tensor, Tensor]]:
+        """Of the asked (B, L) positions, and where these are; once for raw and shaped."""
+        if self.last is None or self.last[0] is not asked:
+            place = asked.nonzero(as_tuple=True)
+            if len(place[0]) == 1:  # twice, see Belief.place
+                place = tuple(at.repeat(2) for at in place)
+            self.last = asked, place, self.make(place)
+        return self.last[1:]
+
+
+class Unread(Belief):
+    """A belief that is computed when it is read, at every position. kind: 0 for raw, 1 for shaped."""
+
+    def __init__(self, source: Source, kind: int) -> None:
+        vars(self).update(source=source, kind=kind)  # fields of a frozen class
+        self.source: Source
+        self.kind: int
+
+    @cached_property
+    def logits(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """(B, L, V)."""
+        return self.source.whole[self.kind]
+
+    @cached_property
+    def candidates(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """(B, L) int64."""
+        return self.source.whole[2]
+
+    def at(self, asked: Tensor) -> Belief:
+        """Computed at the asked positions alone."""
+        return Read(self.source, self.kind, asked)
+
+
+class Read(Unread):
+    """A belief that was computed at the asked (B, L) positions; scores, candidates and `token` are 0 elsewhere, `logits` and `probabilities` are of all, when they are read."""
+
+    def __init__(self, source: Source, kind: int, asked: Tensor) -> None:
+        super().__init__(source, kind)
+        place, made = source.at(asked)
+        vars(self).update(asked=asked, place=place, own=made[kind], drawn=made[2])
+        self.own: Tensor
+        self.drawn: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """B, L, V."""
+        assert self.asked is not None
+        rows, length = self.asked.shape
+        return rows, length, self.own.shape[-1]
+
+    @cached_property
+    def chances(self) -> Tensor:
+        """(N, V)."""
+        return torch.softmax(self.own, dim=-1)
+
+    @cached_property
+    def candidates(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """(B, L) int64."""
+        return self.spread(self.drawn)
+
+    @cached_property
+    def token(self) -> Tensor:
+        """(B, L) int64."""
+        return self.spread(self.own.argmax(-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +240,12 @@ class Prediction:
     def of(raw_logits: Tensor, shaped_logits: Tensor, candidates: Tensor, left_out: LeftOut | None = None) -> Prediction:
         raw = Belief(raw_logits, candidates)
         return Prediction(raw, raw if shaped_logits is raw_logits else Belief(shaped_logits, candidates), left_out)
+
+    @staticmethod
+    def unread(source: Source, shaped: bool, left_out: LeftOut | None = None) -> Prediction:
+        """One that is made when it is read; shaped: whether the shapers change anything."""
+        raw = Unread(source, 0)
+        return Prediction(raw, Unread(source, 1) if shaped else raw, left_out)
 
     def at(self, asked: Tensor) -> Prediction:
         """The same, of which scores are read at the asked (B, L) positions only."""

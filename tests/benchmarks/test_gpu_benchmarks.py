@@ -1,6 +1,7 @@
 """The GPU benchmarks run through on a tiny shape, so that no minute on a GPU is lost to an error here; and what they compute is right."""
 
 import json
+import re
 import runpy
 import sys
 from itertools import pairwise
@@ -112,16 +113,16 @@ def test_the_roofline_is_that_of_the_design():
     assert Roofline.of(dream, 1.0, 1.0).weights == pytest.approx(7.07e9, rel=0.01)
 
 
-ENGINE = ["--model", "addition", "--rows", "6", "--batch", "3", "--prompt", "2", "5", "--new", "3", "6"]
+ENGINE = ["--rows", "6", "--batch", "3", "--prompt", "2", "5", "--new", "3", "6"]
 
 
-@pytest.mark.parametrize("what", ["mixed", "arrivals", "flips"])
-def test_the_engine_is_measured(monkeypatch, capsys, what):
-    monkeypatch.setattr(sys, "argv", ["engine.py", what, *ENGINE, "--repeats", "1", "--other", "2", "--alone", "4"])
+@pytest.mark.parametrize(("what", "model", "way"), [("mixed", "addition", "loop"), ("arrivals", "addition", "loop"), ("flips", "addition", "loop"), ("mixed", "demo", "fused")])
+def test_the_engine_is_measured(monkeypatch, capsys, what, model, way):
+    monkeypatch.setattr(sys, "argv", ["engine.py", what, *ENGINE, "--model", model, "--repeats", "1", "--other", "2", "--alone", "4", "--way", way])
     runpy.run_path(str(FOLDER / "engine.py"), run_name="__main__")
     told = capsys.readouterr().out
     found = json.loads(told[told.index("{\n") :])
-    assert found["rows"] == 6
+    assert (found["way"], found["rows"]) == (way, 6)
     if what == "mixed":
         assert found["rows_alike"] == 1.0
     elif what == "arrivals":
@@ -129,6 +130,18 @@ def test_the_engine_is_measured(monkeypatch, capsys, what):
         assert found["a_second"]["offered"] == pytest.approx(0.8 * found["a_second"]["full_queue"])
     else:
         assert {name: (against["rows"], against["of"]) for name, against in found["against"].items()} == {"batches of 2, shuffled": (0, 6), "one by one": (0, 4)}
+
+
+def test_launches_and_positions_of_the_engine_are_counted(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setattr(sys, "argv", ["launches.py", "--rows", "4", "--batch", "4", "--prompt", "40", "90", "--new", "8", "9", "--decoder", "low_confidence:steps=2"])
+    runpy.run_path(str(FOLDER / "launches.py"), run_name="__main__")
+    lines = [line.replace(",", "") for line in capsys.readouterr().out.splitlines()]
+    loop, fused = ({name: float(re.search(f"{name} ([0-9.]+)", line)[1]) for name in ("step", "layer", "forwards", "canvases", "products", "head")} for line in lines)
+    assert loop["canvases"] == loop["products"] == loop["head"]
+    assert fused["head"] < fused["products"] < fused["canvases"]
+    assert fused["layer"] < loop["layer"] / 2
+    assert loop["step"] - 32 * loop["layer"] == pytest.approx(fused["step"] - 32 * fused["layer"], abs=40)
 
 
 def test_differing_rows_and_tokens_are_counted():

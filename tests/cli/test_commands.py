@@ -63,6 +63,8 @@ WRONG = {
     "unknown decoder": (["generate", "1", "--decoder", "sloth"], "sloth"),
     "unknown parameter": (["generate", "1", "--decoder", "threshold:speed=1"], "speed"),
     "value that is no number": (["generate", "1", "--decoder", "threshold:tau=high"], "high"),
+    "a network without fused layers": (["generate", "1", "--model", "addition", "--fused"], "leave out --fused"),
+    "workers on fused layers": (["batch", "in.jsonl", "out.jsonl", "--ray", "--fused"], "--fused does not reach the workers"),
     "missing checkpoint": (["generate", "1", "--model", "nowhere"], "nowhere"),
     "empty prompt": (["generate", ""], "--unconditional"),
     "prompt longer than the model": (["generate", "1" * 160, "--max-new-tokens", "9"], "169"),
@@ -336,6 +338,16 @@ def test_a_revision_and_a_type_reach_the_loader(checkpoint, monkeypatch):
     monkeypatch.setattr(remask, "load", load)
     made("12", "--model", "some/model", "--revision", "v2", "--dtype", "float32", "--device", "cpu")
     assert asked == {"source": "some/model", "revision": "v2", "dtype": "float32", "device": "cpu"}
+
+
+def test_fused_layers_write_the_same_and_are_used(checkpoint, monkeypatch):
+    options = ("--model", str(checkpoint), "--max-new-tokens", "9", "--window", "blocks:4", "--reuse", "dual")
+    used = []
+    monkeypatch.setattr("remask.models.fused.run_layer", lambda *rest, layer=remask.models.fused.run_layer, **more: used.append(1) or layer(*rest, **more))
+    plain = made("12", *options)
+    assert not used
+    assert made("12", *options, "--fused")["tokens"] == plain["tokens"]
+    assert used
 
 
 def test_a_recipe_runs_continues_and_starts_anew_from_weights(tmp_path):

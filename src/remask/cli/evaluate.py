@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from remask.cli import text
-from remask.cli.options import TASKS, DecoderSpec, Device, Dtype, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
+from remask.cli.options import TASKS, DecoderSpec, Device, Dtype, Fused, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
 
 if TYPE_CHECKING:
     from remask.denoise import Step
@@ -44,6 +44,7 @@ def run(
     stratum: Annotated[str, typer.Option(help="Of sudoku: singles, harder or sparse; of addition: short, medium or long.")] = "",
     device: Device = "cpu",
     dtype: Dtype = "",
+    fused: Fused = False,
     decoder: DecoderSpec = "low_confidence",
     window: WindowSpec = "whole",
     reuse: ReuseSpec = "fresh",
@@ -68,7 +69,7 @@ def run(
     from remask.trace.file import TraceFile
 
     if harness:
-        network = open_model(model or "demo", device, dtype)
+        network = open_model(model or "demo", device, dtype, fused=fused)
         with nullcontext() if trace is None else TraceFile(trace, network.tokenizer) as file:
             harnessed(task, network, parts(decoder, window, reuse), batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files, trace=file)
         return
@@ -80,7 +81,7 @@ def run(
 
     chosen, made = tasks.get(task), parts(decoder, window, reuse)
     items = chosen.sample(n, seed=seed, split=split, **({"stratum": stratum} if stratum else {}))
-    network = open_model(model or chosen.model, device, dtype)
+    network = open_model(model or chosen.model, device, dtype, fused=fused)
     told = {"task": task, "model": model or chosen.model, "decoder": decoder, "window": window, "reuse": reuse}
     resumed = out is not None and out.exists()
     with Progress(transient=True) as progress, nullcontext() if trace is None else TraceFile(trace, network.tokenizer, resume=resumed) as file:

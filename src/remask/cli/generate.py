@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from remask.cli.options import DecoderSpec, Device, Dtype, Model, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
+from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
 
 
 def run(
@@ -22,6 +22,7 @@ def run(
     revision: Annotated[str | None, typer.Option(help="Of a Hub id.")] = None,
     device: Device = "cpu",
     dtype: Dtype = "",
+    fused: Fused = False,
     chat: Annotated[bool, typer.Option(help="Put the prompt through the checkpoint's chat template.")] = False,
     decoder: DecoderSpec = "low_confidence",
     window: WindowSpec = "whole",
@@ -62,7 +63,7 @@ def run(
     prompt = read(text, file, unconditional)
     shapers = sampling(temperature, top_p, top_k)
     chosen = parts(decoder, window, reuse)
-    network = open_model(model, device, dtype, revision)
+    network = open_model(model, device, dtype, revision, fused=fused)
     told = {"model": model, "decoder": decoder, "window": window, "reuse": reuse, "shapers": ", ".join(map(str, shapers))}
     with nullcontext() if trace is None else TraceFile(trace, network.tokenizer) as opened:
 

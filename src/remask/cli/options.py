@@ -12,6 +12,7 @@ TaskSpec = Annotated[str, typer.Argument(help=TASKS + ".")]
 Model = Annotated[str, typer.Option(help="A shipped checkpoint's name, a folder, or a Hub id.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16; empty: the checkpoint's own.")]
+Fused = Annotated[bool, typer.Option("--fused/--no-fused", help="Join the network's matrix products, and leave out padding: LLaDA with rotary positions and Dream.")]
 DecoderSpec = Annotated[str, typer.Option("--decoder", help="e.g. low_confidence, threshold:tau=0.9, factor:f=1; `remask models` lists them.")]
 WindowSpec = Annotated[str, typer.Option("--window", help="e.g. whole, blocks:32; `remask models` lists them.")]
 ReuseSpec = Annotated[str, typer.Option("--reuse", help="e.g. fresh, dual, surelock:eps=5e-4; `remask models` lists them.")]
@@ -26,8 +27,8 @@ def parts(decoder: str, window: str, reuse: str) -> dict[str, Any]:
     return {"decoder": remask.parse_decoder(decoder), "window": remask.parse_window(window), "reuse": remask.parse_reuse(reuse)}
 
 
-def open_model(model: str, device: str, dtype: str, revision: str | None = None) -> Any:
-    """The loaded network."""
+def open_model(model: str, device: str, dtype: str, revision: str | None = None, *, fused: bool = False) -> Any:
+    """The loaded network, on fused layers if wanted."""
     import torch
 
     import remask
@@ -38,4 +39,12 @@ def open_model(model: str, device: str, dtype: str, revision: str | None = None)
         raise remask.RemaskError(f"cannot use device {device!r} ({str(error).splitlines()[0]}); try --device cpu") from None
     if torch.device(device).type == "cpu":  # numbers below 1e-38 are worth nothing and slow some networks down tenfold
         torch.set_flush_denormal(True)
-    return remask.load(model, device=device, dtype=dtype or None, revision=revision)
+    network: Any = remask.load(model, device=device, dtype=dtype or None, revision=revision)
+    if not fused:
+        return network
+    from remask.models.fused_model import FusedModel
+
+    try:
+        return FusedModel(network)
+    except remask.RemaskError:
+        raise remask.RemaskError(f"{model} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out --fused") from None

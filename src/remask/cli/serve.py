@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from remask.cli.options import Device, Dtype, Model, open_model
+from remask.cli.options import Device, Dtype, Fused, Model, open_model
 
 
 def run(
@@ -16,6 +16,7 @@ def run(
     revision: Annotated[str | None, typer.Option(help="Of a Hub id.")] = None,
     device: Device = "cpu",
     dtype: Dtype = "",
+    fused: Fused = False,
     host: Annotated[str, typer.Option(help="0.0.0.0 to be reached from other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
     name: Annotated[str, typer.Option(help="What clients call the model; empty: as --model.")] = "",
@@ -45,6 +46,6 @@ def run(
 
     if not 0 < timeout < float("inf") or most_bytes < 1 or not 0 <= port < 1 << 16:
         raise RemaskError(f"timeout {timeout}, most-bytes {most_bytes}, port {port}: use a timeout above 0 and not infinite, at least 1 byte, and a port below 65536")
-    network = open_model(model, device, dtype, revision)
+    network = open_model(model, device, dtype, revision, fused=fused)
     service = Service(Engine(network, max_rows=rows, queue=queue), name or os.path.basename(model.rstrip("/")), timeout, Limits(tuple(api_key.split()), most_bytes), trace)
     uvicorn.run(create_app(service), host=host, port=port, access_log=False, timeout_graceful_shutdown=int(timeout) + 1, server_header=False)

@@ -127,12 +127,11 @@ def advance(model: Model, cohort: Cohort) -> tuple[Cohort, list[Step]]:
     canvas = Canvas.joined([sight.canvas for sight in sights])
     active, steps = torch.cat([sight.active for sight in sights]), torch.cat([group.state.step for group in cohort.groups])
     kept, computed = compute(model, canvas, cohort.kept, active, steps, cohort.manner)
-    assert kept.logits is not None
     groups: list[Group] = []
     seen: list[Step] = []
     for group, sight, piece in zip(cohort.groups, sights, cohort.slices, strict=True):
-        before = None if cohort.kept.logits is None else cohort.kept.logits[piece]
-        prediction = predict(group.plan, group.state, sight, kept.logits[piece], None if kept.beside is None else kept.beside[piece])
+        before = None if cohort.kept.logits is None else cohort.kept.logits[piece]  # which no rule reads where they are not kept
+        prediction = predict(model, group.plan, group.state, sight, kept, piece)
         state, made = conclude(model, replace(group.state, kept=Kept(before)), group.plan, sight, prediction, computed[piece])
         groups.append(replace(group, state=replace(state, kept=Kept())))
         seen.append(made)

@@ -30,8 +30,8 @@ class Engine:
 
     max_rows: most rows at once.  memory: bytes for all rows, weights aside (None: four fifths of what the device has free now).
     queue: most requests that wait, of one client as many as it leaves places free; one more raises QueueFull.
-    forward_cost: as many positions as one more forward is worth; rows are padded into one forward when that costs less (None: 512 on the
-    CPU, where padding is hardly computed, 256 elsewhere).
+    forward_cost: as many positions as one more forward is worth; rows are padded into one forward when that costs less (None: what the model says,
+    else 512 on the CPU, where padding is hardly computed, 256 elsewhere).
 
     Clients take turns, and the rows of one are admitted in the order of arrival. None is passed over because it is large: the others wait until it has room.
     What a row is written with does not depend on the others: tests/engine.
@@ -45,7 +45,8 @@ class Engine:
         self._passes = unpadded(model)
         self.memory = free_bytes(model) if memory is None else memory
         device = torch.device(getattr(model, "device", None) or "cpu")
-        self.forward_cost = forward_cost if forward_cost is not None else 512 if device.type == "cpu" else 256
+        usual = getattr(model, "forward_cost", 512 if device.type == "cpu" else 256)
+        self.forward_cost = usual if forward_cost is None else forward_cost
         with torch.inference_mode():
             self.sizes = Sizes.of(model)
         self._plans: deque[tuple[Plan, float]] = deque(maxlen=PLANS_KNOWN)
@@ -212,8 +213,9 @@ class Engine:
     def _packed(self, cohorts: list[Cohort]) -> list[list[Cohort]]:
         """Which cohorts to join: those of one manner, where padding costs less than a forward."""
         bundles: list[list[Cohort]] = []
-        for manner in dict.fromkeys(cohort.manner for cohort in cohorts):
-            same = [cohort for cohort in cohorts if cohort.manner == manner]
+        manners = [cohort.manner.by(self.model) for cohort in cohorts]
+        for manner in dict.fromkeys(manners):
+            same = [cohort for cohort, own in zip(cohorts, manners, strict=True) if own == manner]
             bundles += [[same[index] for index in pack] for pack in packs([c.count for c in same], [c.length for c in same], self.forward_cost)]
         return bundles
 

@@ -46,11 +46,13 @@ class Network(nn.Module):
     """The base of the families: from tokens to logits, with `hidden` and `head` left to them.
 
     ragged: nothing in `hidden` is by rows but attention, so that it takes the memory of remask.models.ragged.
+    lazy: the loop keeps states in place of logits, and runs the head where a decoder reads (remask.compute.Kept).
     """
 
     evaluations = 1
     shift = 0
     ragged = False
+    lazy = False
 
     def __init__(self, *, mask_id: int, eos_ids: tuple[int, ...], max_length: int | None, vocab_size: int) -> None:
         super().__init__()

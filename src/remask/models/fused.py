@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from remask.canvas import Canvas
 from remask.errors import RemaskError
-from remask.kernels.attention import attend, attend_few
+from remask.kernels.attention import FEW, attend, attend_few
 from remask.kernels.layer import Sum, added, linear, linear_twin, normed_twin, settled, turn, turn_twin
 from remask.models.attention import positions, rotary
 from remask.models.bodies import empty_store, predicting
@@ -22,6 +22,9 @@ from remask.models.store import Store
 
 EAGER = 256
 """Positions up to which a compiled body runs the kernels: what the compiler makes of the scatter is slower there."""
+
+DENSE = 0.95
+"""The share of real positions above which padding is computed: leaving it out is two copies a layer, as much as 3 % of a layer at LLaDA-8B's widths."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +44,30 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
+class Dense:
+    """The T of B * M positions that are computed; the others are padding, or what a row repeats.
+
+    at: (T,) int64, where each stands among the B * M.  slot: (B * M,) int64, which of the T stands at each place: its own, or the last before it.
+    """
+
+    at: Tensor
+    slot: Tensor
+
+    @staticmethod
+    def of(needed: Tensor) -> Dense | None:
+        """From (B, M) bool, of which it waits for the count; None where leaving the others out would not pay."""
+        if needed.numel() <= FEW:  # so few take as long as their weights are read, whatever their number
+            return None
+        flat = needed.flatten()
+        at = flat.nonzero()[:, 0]
+        return None if len(at) > DENSE * len(flat) else Dense(at, (flat.long().cumsum(0) - 1).clamp(min=0))
+
+
+@dataclass(frozen=True, eq=False)
 class Reading:
     """What a layer reads beside its input. cos, sin: (B or 1, M, E).  keys, values: (B, K, L, E), what is stored, None if nothing is.
 
-    place: (B, M), the positions computed, None for all.  seen: (B, L) bool, the keys that are real, None for all.
+    place: (B, M), the positions computed, None for all.  seen: (B, L) bool, the keys that are real, None for all.  dense: of the B * M, those that enter the layer, None for all.
     """
 
     cos: Tensor
@@ -53,14 +76,17 @@ class Reading:
     values: Tensor | None
     place: Tensor | None
     seen: Tensor | None
+    dense: Dense | None = None
 
 
 def run_layer(before: Sum, layer: Layer, reading: Reading, heads: int, eps: float, *, shape: tuple[int, int]) -> Sum:
-    """(B * M, D) -> (B * M, D): pre-norm attention over the stores, and SwiGLU. shape: (B, M)."""
+    """(B * M, D) -> (B * M, D), or (T, D) of those that enter: pre-norm attention over the stores, and SwiGLU. shape: (B, M)."""
     x, normal = settled(before, layer.norm, eps)
-    mixed = linear(normal, layer.mix, layer.mix_bias).view(*shape, -1)
+    mixed, dense = linear(normal, layer.mix, layer.mix_bias), reading.dense
+    mixed = (mixed if dense is None else mixed.index_select(0, dense.slot)).view(*shape, -1)
     query, key, value = turn(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
-    x, normal = settled(added(attend_few(query, key, value, reading.seen).flatten(0, 1), layer.out, layer.out_bias, x), layer.norm2, eps)
+    seen = attend_few(query, key, value, reading.seen).flatten(0, 1)
+    x, normal = settled(added(seen if dense is None else seen.index_select(0, dense.at), layer.out, layer.out_bias, x), layer.norm2, eps)
     inner = linear(normal, layer.gate_up, layer.gate_up_bias, gated=True)
     return added(inner, layer.down, layer.down_bias, x)
 
@@ -79,7 +105,7 @@ class Fused:
 
     def __init__(self, model: LLaDA | Dream) -> None:
         if not isinstance(model, LLaDA | Dream) or (isinstance(model, LLaDA) and not model.rope):
-            raise RemaskError(f"{type(model).__name__} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out body=")
+            raise RemaskError(f"{type(model).__name__} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out body=, or pass the model itself")
         self.model, self.theta, self.head_width = model, model.theta, model.head_width
         blocks: Any = model.parts["blocks"] if isinstance(model, LLaDA) else model.model["layers"]
         read = of_llada if isinstance(model, LLaDA) else of_dream
@@ -125,8 +151,7 @@ class Fused:
 
     def whole(self, canvas: Canvas, store: Store | None, *, stores: bool, padded: bool) -> tuple[Tensor, Store | None]:
         if stores and store is None:
-            rows, length = canvas.shape
-            store = empty_store(rows, length, len(self.layers), self.key_heads, self.head_width, dtype=self.last.dtype, device=self.last.device)
+            store = self.empty(*canvas.shape)
         hidden = self.through(canvas, None, store if stores else None, padded=padded)
         return predicting(hidden, self.shift), store
 
@@ -142,23 +167,29 @@ class Fused:
         kept = 2 * len(self.layers) * self.key_heads * self.head_width if stores else 0
         return length * self.last.element_size() * (kept + width + (vocabulary if compares else 0))
 
-    def through(self, canvas: Canvas, place: Tensor | None, store: Store | None, *, padded: bool) -> Tensor:
-        """All layers, and the last norm, over the whole canvas or the positions `place`."""
+    def empty(self, rows: int, length: int) -> Store:
+        """A store for the first pass to write."""
+        return empty_store(rows, length, len(self.layers), self.key_heads, self.head_width, dtype=self.last.dtype, device=self.last.device)
+
+    def through(self, canvas: Canvas, place: Tensor | None, store: Store | None, *, padded: bool, dense: Dense | None = None) -> Tensor:
+        """All layers, and the last norm, over the whole canvas or the positions `place`: (B, M, D), each where it was computed."""
         tokens, where = canvas.tokens, positions(canvas.real) if padded else None
         if place is not None:
             tokens, where = tokens.gather(1, place), place if where is None else where.gather(1, place)
         cos, sin = (angles[None, : canvas.shape[1]] if where is None else angles[where] for angles in (self.cos, self.sin))
         rows, chosen = tokens.shape
-        few = self.many is None or tokens.numel() <= EAGER
-        now = Sum(self.embedding(tokens).flatten(0, 1))
+        few = self.many is None or dense is not None or tokens.numel() <= EAGER
+        entering = tokens.flatten() if dense is None else tokens.flatten()[dense.at]
+        now = Sum(self.embedding(entering))
         for number, layer in enumerate(self.layers):
             keys, values = (None, None) if store is None else (store.keys[number], store.values[number])
-            reading = Reading(cos, sin, keys, values, place, canvas.real if padded else None)
+            reading = Reading(cos, sin, keys, values, place, canvas.real if padded else None, dense)
             if few or self.many is None:
                 now = run_layer(now, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen))
             else:
                 now = Sum(self.many(now.x, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen)))
-        return settled(now, self.norm.weight, self.norm.eps)[1].unflatten(0, (rows, chosen))
+        hidden = settled(now, self.norm.weight, self.norm.eps)[1]
+        return (hidden if dense is None else hidden.index_select(0, dense.slot)).unflatten(0, (rows, chosen))
 
 
 def of_llada(block: Any) -> Layer:

@@ -1,0 +1,202 @@
+"""The ordinary loop and the engine on fused layers against the model itself: the same tokens, forwards and positions."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+import remask
+from remask.engine import Engine, Request
+from remask.models.fused_model import FusedModel
+from remask.models.store import Chosen
+from tests.engine.mixes import alone, arrive, mix, told
+from tests.laws.test_laws import DECODER_SPECS, STORING, WHOLE_ROWS
+from tests.networks import canvas, network
+from tests.test_captured import same
+from tests.test_daedal import PROBING, RESTLESS
+
+FAMILIES = ("llada", "grouped", "dream")
+
+
+@pytest.fixture(params=["padded", "dense"])
+def way(request, monkeypatch):
+    """As few positions are computed, and as many."""
+    if request.param == "dense":
+        monkeypatch.setattr("remask.models.fused.FEW", 0)
+        monkeypatch.setattr("remask.models.fused.DENSE", 1.0)
+    return request.param
+
+
+def both(model, first, **parts):
+    return list(remask.denoise(model, first, **parts)), list(remask.denoise(FusedModel(model), first, **parts))
+
+
+@pytest.mark.parametrize("window", ["whole", "blocks:6"])
+@pytest.mark.parametrize(("family", "reuse"), list(itertools.product(FAMILIES, [*WHOLE_ROWS, *STORING])))
+def test_every_reuse_rule_and_window_computes_the_same(way, family, reuse, window):
+    for prompts in (((3, 1, 4), (1, 5, 9, 2, 6), (5,)), ((3, 1, 4), (1, 5, 9))):
+        parts = {"decoder": remask.Threshold(0.2), "window": remask.parse_window(window), "reuse": remask.parse_reuse(reuse)}
+        same(*both(network(family), canvas(prompts), **parts))
+
+
+@pytest.mark.parametrize(("family", "reuse"), [("grouped", "fresh"), ("dream", "surelock:eps=0.1")])
+@pytest.mark.parametrize("decoder", DECODER_SPECS)
+def test_every_decoder_writes_the_same(way, decoder, family, reuse):
+    parts = {"decoder": remask.parse_decoder(decoder), "window": remask.Blocks(6), "reuse": remask.parse_reuse(reuse), "shapers": (remask.Temperature(0.8),)}
+    same(*both(network(family), canvas(), seed=5, **parts))
+
+
+@pytest.mark.parametrize("window", [RESTLESS, PROBING])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_canvases_that_grow_are_the_same(way, family, window):
+    plain, fused = both(network(family), canvas(new=24), decoder=remask.Threshold(0.2), window=remask.parse_window(f"{window},length=4"))
+    same(plain, fused)
+    assert any(step.source is not None for step in fused)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_any_mix_of_requests_is_written_in_the_engine_as_one_by_one_by_the_model(way, family, seed):
+    model = network(family)
+    requests = mix(seed, 12, 18, 19)
+    engine = Engine(FusedModel(model), max_rows=(3, 5, 12)[seed], forward_cost=(0, 64, 10_000)[seed])
+    for request, ticket in zip(requests, arrive(engine, requests, seed), strict=True):
+        assert told(ticket.result(0)) == alone(model, request)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_stored_rows_change_places_in_the_engine(way, family, seed):
+    model = network(family)
+    rules = [remask.parse_reuse(text) for text in ("surelock:eps=0.1", "dual", "delayed:refresh=3")]
+    requests = [replace(request, reuse=rules[number % 3], decoder=remask.Threshold(0.3), shapers=()) for number, request in enumerate(mix(seed + 50, 12, 18, 19))]
+    for request, ticket in zip(requests, arrive(Engine(FusedModel(model), max_rows=6, forward_cost=10_000), requests, seed), strict=True):
+        assert told(ticket.result(0)) == alone(model, request)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("left", [0, 2])
+def test_a_pass_and_what_it_stores_is_the_models(way, family, left):
+    """Padding on the left as well: in a shifted model a first position is predicted by the padding before it."""
+    model = network(family)
+    fused = FusedModel(model)
+    place, tokens = torch.arange(13), torch.randint(19, (3, 13), generator=torch.Generator().manual_seed(0))
+    real = (place >= left) & (place < torch.tensor([[13], [10], [7]]))
+    first = remask.Canvas(tokens, torch.ones_like(real), real, 19)
+    second, some = replace(first, tokens=tokens.flip(0)), Chosen.of(real & (place == 3) | real & (place % 3 == 0) & (tokens > 4))
+    with torch.inference_mode():
+        near(fused.forward(first)[0][real], model.forward(first)[0][real])
+        near(fused.logits(tokens, real)[real], model.logits(tokens, real)[real])
+        (found, store), (expected, other) = (one.forward(first, Chosen(), None) for one in (fused, model))
+        near(found[real], expected[real])
+        stored_alike(store, other, real)
+        (found, store), (expected, other) = fused.forward(second, some, store), model.forward(second, some, other)
+        near(found, expected)
+        stored_alike(store, other, real)
+
+
+def near(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def stored_alike(store, other, real):
+    for found, expected in zip((*store.keys, *store.values), (*other.keys, *other.values), strict=True):
+        near(found.transpose(1, 2)[real], expected.transpose(1, 2)[real])
+
+
+def test_a_store_that_was_cut_is_written_where_it_is_read(way):
+    model = network("grouped")
+    fused, first = FusedModel(model), canvas()
+    short, at = first.resized(13), Chosen(torch.tensor([[2, 4], [5, 5], [1, 3]]))
+    with torch.inference_mode():
+        found = [one.forward(short, at, one.forward(first, Chosen(), None)[1].resized(13)) for one in (fused, model)]
+        near(*(hidden for hidden, _ in found))
+        assert all(part.is_contiguous() for part in found[0][1].keys)
+
+
+def test_padding_is_left_out_of_the_products(monkeypatch):
+    """Three rows of 15, 17 and 13 positions; of a chosen place a row that repeats it computes it once."""
+    monkeypatch.setattr("remask.models.fused.FEW", 0)
+    counts, fused = [], FusedModel(network("llada"))
+    monkeypatch.setattr("remask.models.fused.linear", lambda x, *rest, linear=remask.models.fused.linear, **more: counts.append(len(x)) or linear(x, *rest, **more))
+    with torch.inference_mode():
+        _, store = fused.forward(canvas(), Chosen(), None)
+        assert set(counts) == {45}
+        counts.clear()
+        fused.forward(canvas(), Chosen(torch.tensor([[2, 4, 5], [5, 5, 5], [1, 3, 3]])), store)
+        assert set(counts) == {6}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "reuse", "asked"), [("threshold:0.2", "fresh", True), ("threshold:0.2", "dual", True), ("local_leap", "fresh", False), ("threshold:0.2", "surelock", False)]
+)
+def test_the_head_runs_where_a_decoder_reads(monkeypatch, decoder, reuse, asked):
+    """Everywhere if the decoder reads all, and where a pass computes if a rule compares logits with those of the pass before."""
+    counts, fused = [], FusedModel(network("llada"))
+    monkeypatch.setattr(FusedModel, "head", lambda self, hidden, head=FusedModel.head: counts.append(hidden.shape[:-1].numel()) or head(self, hidden))
+    first = canvas()
+    for number, _ in enumerate(remask.denoise(fused, first, decoder=remask.parse_decoder(decoder), window=remask.Blocks(6), reuse=remask.parse_reuse(reuse))):
+        assert number > 0 or counts == [18 if asked else first.tokens.numel()]
+        assert len(counts) == number + 1
+
+
+@pytest.mark.parametrize("shapers", [(), (remask.Temperature(0.7), remask.TopK(5))])
+@pytest.mark.parametrize("reuse", ["fresh", "dual"])
+def test_an_observer_may_read_everything_afterwards(reuse, shapers):
+    model, parts = network("dream"), {"decoder": remask.Threshold(0.2), "window": remask.Blocks(6), "reuse": remask.parse_reuse(reuse), "shapers": shapers}
+    plain, lazy = both(model, canvas(), **parts)
+    for one, other in zip(plain, lazy, strict=True):
+        real = one.canvas.real
+        assert torch.equal(one.prediction.candidates[real], other.prediction.candidates[real])
+        for seen in ("raw", "shaped"):
+            belief, read = getattr(one.prediction, seen), getattr(other.prediction, seen)
+            for name in ("confidence", "margin", "sampled_confidence", "entropy", "probabilities", "token"):
+                near(getattr(read, name)[real], getattr(belief, name)[real])
+            where = one.edit.write | one.canvas.masked
+            few = read.at(where)
+            assert (few.shape, few.at(where).token.shape) == (belief.shape, where.shape)
+            for name in ("confidence", "margin", "sampled_confidence", "entropy", "token", "candidates"):
+                near(getattr(few, name), torch.where(where, getattr(belief, name), 0))
+            near(few.logits[real], belief.logits[real])
+            for found, expected in zip(few.likeliest(3), belief.likeliest(3), strict=True):
+                near(found, torch.where(where[..., None], expected, 0))
+
+
+def test_a_nan_is_named_where_it_is_read():
+    model = network("llada")
+    with torch.no_grad():
+        model.parts["ln_f"].weight.fill_(float("nan"))
+    with pytest.raises(remask.RemaskError, match=r"NaN logits at step 0 in rows \[0, 1, 2\]"):
+        remask.decode(FusedModel(model), [[3, 1], [4], [1, 5]], max_new_tokens=4)
+
+
+def test_rows_that_compare_share_no_forward_with_rows_that_do_not():
+    """Of the ones logits are kept, of the others states."""
+    model = network("llada")
+    asked = [Request([3, 1, 4], 9, decoder=remask.Threshold(0.3), reuse=remask.parse_reuse(("dual", "surelock:eps=0.1")[number % 2])) for number in range(4)]
+    for kind, cohorts in ((lambda model: model, 1), (FusedModel, 2)):
+        engine = Engine(kind(model))
+        tickets = [engine.submit(request) for request in asked]
+        engine.step()
+        assert len(engine._cohorts) == cohorts
+        while engine.step():
+            pass
+        assert [told(ticket.result(0)) for ticket in tickets] == [alone(model, request) for request in asked]
+
+
+def test_it_stands_for_the_model(checkpoint):
+    model = remask.load(checkpoint)
+    fused = FusedModel(model)
+    assert (fused.device, fused.dtype, fused.config, fused.vocab_size, fused.tokenizer) == (model.device, model.dtype, model.config, model.vocab_size, model.tokenizer)
+    assert (Engine(fused).forward_cost, Engine(fused, forward_cost=7).forward_cost, Engine(model).forward_cost) == (2048, 7, 512)
+    asked = {"max_new_tokens": 9, "window": remask.Blocks(4), "reuse": remask.Dual()}
+    assert [(one.tokens, one.stats.forwards) for one in remask.generate(fused, ["12", "3456"], **asked)] == [
+        (one.tokens, one.stats.forwards) for one in remask.generate(model, ["12", "3456"], **asked)
+    ]
+
+
+def test_other_families_say_so():
+    for family in ("mdlm", "positions"):
+        with pytest.raises(remask.RemaskError, match="pass the model itself"):
+            FusedModel(network(family))
