@@ -152,7 +152,7 @@ def whole_rows(model: Model, canvas: Canvas, kept: Kept, active: Tensor, steps: 
         return kept, active
     hidden, aside = parted(model.forward(canvas.rows(rows))[0], canvas.shape[1])
     index = rows.nonzero()[:, 0]
-    fresh = hidden if kept.lazy else checked(head(hidden), canvas.real[rows], index, steps)
+    fresh = checked(hidden if kept.lazy else head(hidden), canvas.real[rows], index, steps)
     beside = left_out(None, aside, index, steps, head, canvas)
     return replace(kept, said=put_rows(kept.said, index, fresh, len(rows)), beside=beside), active
 
@@ -185,14 +185,14 @@ def one_pass(model: Model, canvas: Canvas, kept: Kept, index: Tensor, active: Te
     beside = left_out(kept.beside, aside, index, steps, head, canvas)
     if chosen.place is None:
         hidden = aligned(hidden, model.shift)
-        fresh = hidden if kept.lazy else checked(head(hidden), real, index, steps)
+        fresh = checked(hidden if kept.lazy else head(hidden), real, index, steps)
         if model.shift and kept.said is not None and not new:  # a left neighbour is computed for its keys alone: what it predicts may be frozen
             fresh = torch.where(active[..., None], fresh, kept.said[index])
         said = put_rows(kept.said, index, fresh, canvas.shape[0])
     else:
         assert kept.said is not None
         hidden, target = renewed(hidden, chosen.place, wanted, active, model.shift)
-        fresh = hidden if kept.lazy else checked(head(hidden), torch.ones_like(target, dtype=torch.bool), index, steps)
+        fresh = checked(hidden if kept.lazy else head(hidden), torch.ones_like(target, dtype=torch.bool), index, steps)
         said = kept.said.index_put((index[:, None], target), fresh)
     if new:
         after = added(kept, said, store, index)

@@ -148,6 +148,7 @@ def grown(model: Model, state: State, plan: Plan) -> tuple[State, Tensor | None]
     """The state on the canvas that the window wants for the next pass, and where its positions stood (None: where they stand)."""
     if not plan.window.grows:
         return state, None
+    assert not state.kept.lazy, "a window that grows reads logits"
     logits = state.kept.logits
     belief = None if logits is None else Belief(logits, logits.argmax(-1))
     edit, window = plan.window.grow(state.canvas, belief, state.window, limit=model.max_length, eos_ids=model.eos_ids)
@@ -238,28 +239,28 @@ def predict(model: Model, plan: Plan, state: State, sight: Sight, kept: Kept, ro
     """The belief and one candidate per position, of those rows of `kept` that are the state's."""
     assert kept.said is not None
     said, beside = kept.said[rows], left_out(sight.canvas, None if kept.beside is None else kept.beside[rows])
+    uniforms = plan.uniforms(state.seeds, state.step, state.canvas.shape[1], PROPOSAL) if plan.draws else None  # once a pass, whoever reads how often
     if not kept.lazy:
-        shaped, candidates = proposed(plan, said, state, None)
+        shaped, candidates = proposed(plan, said, uniforms, None)
         return Prediction.of(said, shaped, candidates, beside)
-    head = head_of(model, plan.decoder.mask_candidates)
+    head, state = head_of(model, plan.decoder.mask_candidates), replace(state, kept=Kept())  # a step that is held must not hold a store
 
     def make(place: Places) -> tuple[Tensor, Tensor, Tensor]:
         with torch.inference_mode():  # an observer reads when the pass is over
             logits = read(head, said, sight.canvas.real, state.step, place)
-            return logits, *proposed(plan, logits, state, place)
+            return logits, *proposed(plan, logits, uniforms, place)
 
     return Prediction.unread(Source(make), bool(plan.shapers), beside)
 
 
-def proposed(plan: Plan, logits: Tensor, state: State, place: Places) -> tuple[Tensor, Tensor]:
+def proposed(plan: Plan, logits: Tensor, uniforms: Tensor | None, place: Places) -> tuple[Tensor, Tensor]:
     """Logits, (B, L, V) or (N, V) at `place`, after the shapers, and a candidate each."""
     shaped = logits if place is None else logits[None]
     for shaper in plan.shapers:
         shaped = shaper(shaped)
     shaped = shaped if place is None else shaped[0]
-    if not plan.draws:
+    if uniforms is None:
         return shaped, shaped.argmax(-1)
-    uniforms = plan.uniforms(state.seeds, state.step, state.canvas.shape[1], PROPOSAL)
     return shaped, draw(shaped, uniforms if place is None else uniforms[place])
 
 

@@ -12,7 +12,10 @@ from remask.errors import RemaskError
 
 
 class Shaper(Protocol):
-    """Maps (B, L, V) logits to (B, L, V) logits; `draws` says that candidates are drawn, not the arg max."""
+    """Maps (B, L, V) logits to (B, L, V) logits, each position for itself: it may be given some positions alone, as (1, N, V).
+
+    `draws` says that candidates are drawn, not the arg max.
+    """
 
     @property
     def draws(self) -> bool: ...

@@ -10,6 +10,9 @@ import remask
 from remask.engine import Engine, Request
 from remask.models.fused_model import FusedModel
 from remask.models.store import Chosen
+from remask.randomness import PROPOSAL
+from remask.testing import RecordedUniforms
+from remask.trace.record import record
 from tests.engine.mixes import alone, arrive, mix, told
 from tests.laws.test_laws import DECODER_SPECS, STORING, WHOLE_ROWS
 from tests.networks import canvas, network
@@ -29,7 +32,9 @@ def way(request, monkeypatch):
 
 
 def both(model, first, **parts):
-    return list(remask.denoise(model, first, **parts)), list(remask.denoise(FusedModel(model), first, **parts))
+    """The steps of both; of the second no more than one above, so that a run that never ends is seen."""
+    plain = list(remask.denoise(model, first, **parts))
+    return plain, list(itertools.islice(remask.denoise(FusedModel(model), first, **parts), len(plain) + 1))
 
 
 @pytest.mark.parametrize("window", ["whole", "blocks:6"])
@@ -200,3 +205,58 @@ def test_other_families_say_so():
     for family in ("mdlm", "positions"):
         with pytest.raises(remask.RemaskError, match="pass the model itself"):
             FusedModel(network(family))
+
+
+def spoiled(model):
+    """`model`, whose states are NaN where a prompt has the token 7: positions that no decoder asks about."""
+    inner = model.forward
+
+    def forward(canvas, chosen=None, store=None):
+        hidden, store = inner(canvas, chosen, store)
+        whole = chosen is None or chosen.place is None
+        return hidden.masked_fill(((canvas.tokens == 7) & canvas.given)[..., None], float("nan")) if whole else hidden, store
+
+    model.forward = forward
+    return model
+
+
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "delayed:refresh=3"])
+def test_states_that_are_no_numbers_are_refused_wherever_they_are(reuse):
+    parts = {"decoder": remask.Threshold(0.2), "window": remask.Blocks(6), "reuse": remask.parse_reuse(reuse)}
+    for model in (network("llada"), FusedModel(network("llada"))):
+        with pytest.raises(remask.RemaskError, match=r"NaN logits at step 0 in rows \[1\]"):
+            remask.decode(spoiled(model), [[3, 1, 4], [7, 1, 4]], max_new_tokens=12, **parts)
+
+
+@pytest.mark.parametrize("asked", [{"record": True}, {"confidence": True}])
+def test_a_row_that_fails_when_it_is_told_is_alone(asked):
+    """Its head is run at all positions for that, and overflows at one that nobody else reads."""
+    model = FusedModel(network("llada"))
+    head, inner = model.head, model.forward
+
+    def forward(canvas, chosen=None, store=None):
+        hidden, store = inner(canvas, chosen, store)
+        return hidden.masked_fill(((canvas.tokens == 7) & canvas.given)[..., None], float("inf")), store
+
+    model.forward, model.head = forward, lambda hidden: head(hidden).masked_fill(hidden.isinf().any(-1, keepdim=True), float("nan"))
+    engine = Engine(model, forward_cost=10_000)
+    good = engine.submit(Request([3, 1, 4], 6, decoder=remask.Threshold(0.3), **asked))
+    other = engine.submit(Request([2, 5], 6))
+    bad = engine.submit(Request([7, 1, 4], 6, decoder=remask.Threshold(0.3), **asked))
+    engine.start()
+    engine.close()
+    assert len(good.result(0).tokens) == 9
+    assert len(other.result(0).tokens) == 8
+    with pytest.raises(remask.RemaskError, match="NaN logits"):
+        bad.result(0)
+
+
+def test_who_looks_on_draws_no_other_numbers():
+    def run(model, watched):
+        chance = torch.Generator().manual_seed(0)
+        uniforms = RecordedUniforms({PROPOSAL: [torch.rand(1, 12, generator=chance, dtype=torch.float64) for _ in range(9)]})
+        steps = remask.denoise(model, canvas(((3, 1, 4),), 9), shapers=(remask.Temperature(1.0),), uniforms=uniforms)
+        return list(record(steps, []) if watched else steps)[-1].canvas.tokens.tolist()
+
+    model = network("llada")
+    assert run(model, False) == run(FusedModel(model), False) == run(FusedModel(model), True)

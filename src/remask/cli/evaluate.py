@@ -82,7 +82,7 @@ def run(
     chosen, made = tasks.get(task), parts(decoder, window, reuse)
     items = chosen.sample(n, seed=seed, split=split, **({"stratum": stratum} if stratum else {}))
     network = open_model(model or chosen.model, device, dtype, fused=fused)
-    told = {"task": task, "model": model or chosen.model, "decoder": decoder, "window": window, "reuse": reuse}
+    told = {"task": task, "model": (model or chosen.model) + " fused" * fused, "decoder": decoder, "window": window, "reuse": reuse}
     resumed = out is not None and out.exists()
     with Progress(transient=True) as progress, nullcontext() if trace is None else TraceFile(trace, network.tokenizer, resume=resumed) as file:
         bar = progress.add_task(task, total=len(items))

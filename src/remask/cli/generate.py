@@ -64,7 +64,7 @@ def run(
     shapers = sampling(temperature, top_p, top_k)
     chosen = parts(decoder, window, reuse)
     network = open_model(model, device, dtype, revision, fused=fused)
-    told = {"model": model, "decoder": decoder, "window": window, "reuse": reuse, "shapers": ", ".join(map(str, shapers))}
+    told = {"model": model + " fused" * fused, "decoder": decoder, "window": window, "reuse": reuse, "shapers": ", ".join(map(str, shapers))}
     with nullcontext() if trace is None else TraceFile(trace, network.tokenizer) as opened:
 
         def through(steps: Iterator[Any]) -> Iterator[Any]:

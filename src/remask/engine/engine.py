@@ -229,6 +229,9 @@ class Engine:
         try:
             before = lengthened(self._passes, cohort)
             after, seen = advance(self._passes, before)
+            for group, made in zip(after.groups, seen, strict=True):  # what will be told is computed here, where a failure is the row's own
+                if any(row.ticket.request.record or row.ticket.request.confidence for row in group.riders):
+                    _ = made.prediction.raw.logits
         except Exception as error:
             if cohort.count == 1:
                 stop_rows(cohort.groups[0], {0: "error"}, error)

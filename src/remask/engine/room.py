@@ -41,7 +41,14 @@ class Sizes:
         (float64), and a layer on 24 hidden states. docs/findings/engine.md compares this with what is used.
         """
         work = 4 + 6 * bool(plan.shapers) + 4 * plan.draws
-        return (2 + work) * self.logits + 2 * self.store * plan.reuse.stores + 3 * remembered + 24 * self.hidden + shadows * (4 * self.logits + 24 * self.hidden)
+        return (
+            work * self.logits
+            + 2 * max(self.logits, self.hidden)
+            + 2 * self.store * plan.reuse.stores
+            + 3 * remembered
+            + 24 * self.hidden
+            + shadows * (4 * self.logits + 24 * self.hidden)
+        )
 
 
 def probed(model: Model, plan: Plan) -> tuple[float, bool]:

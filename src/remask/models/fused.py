@@ -60,7 +60,7 @@ class Dense:
             return None
         flat = needed.flatten()
         at = flat.nonzero()[:, 0]
-        return None if len(at) > DENSE * len(flat) else Dense(at, (flat.long().cumsum(0) - 1).clamp(min=0))
+        return None if not 0 < len(at) <= DENSE * len(flat) else Dense(at, (flat.long().cumsum(0) - 1).clamp(min=0))
 
 
 @dataclass(frozen=True, eq=False)
