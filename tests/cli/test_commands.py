@@ -23,6 +23,7 @@ from remask.evaluation.harness import evaluate, summarise
 from remask.evaluation.intervals import wilson
 from remask.evaluation.results import read_records
 from remask.evaluation.sweeps import settings
+from remask.models import fused
 from remask.text.ending import before_end
 
 
@@ -343,7 +344,7 @@ def test_a_revision_and_a_type_reach_the_loader(checkpoint, monkeypatch):
 def test_fused_layers_write_the_same_and_are_used(checkpoint, monkeypatch):
     options = ("--model", str(checkpoint), "--max-new-tokens", "9", "--window", "blocks:4", "--reuse", "dual")
     used = []
-    monkeypatch.setattr("remask.models.fused.run_layer", lambda *rest, layer=remask.models.fused.run_layer, **more: used.append(1) or layer(*rest, **more))
+    monkeypatch.setattr(fused, "run_layer", lambda *rest, layer=fused.run_layer, **more: used.append(1) or layer(*rest, **more))
     plain = made("12", *options)
     assert not used
     assert made("12", *options, "--fused")["tokens"] == plain["tokens"]
