@@ -8,8 +8,8 @@ import torch
 
 import remask
 from remask import RemaskError
-from remask.engine import Engine, QueueFull, Request
-from remask.engine.packing import packs
+from remask.engine import Engine, QueueFull, Request, packing
+from remask.engine.packing import packs, usual_cost
 from tests.chains import chain_b
 from tests.engine.mixes import alone, mix, told
 from tests.networks import network
@@ -252,6 +252,17 @@ def test_packing_is_the_cheapest_of_all_partitions(forward_cost):
     found = packs(counts, lengths, forward_cost)
     assert sorted(index for bundle in found for index in bundle) == list(range(5))
     assert cost(found, counts, lengths, forward_cost) == min(cost(bundles, counts, lengths, forward_cost) for bundles in partitions(list(range(5))))
+
+
+def test_a_forward_is_worth_more_of_a_small_network_on_a_gpu(monkeypatch):
+    network = torch.nn.Linear(3, 3)
+    assert usual_cost(network) == 512
+    network.device = torch.device("cuda")  # nothing is moved there
+    assert usual_cost(network) == 4096
+    monkeypatch.setattr(packing, "LARGE", 12)
+    assert usual_cost(network) == 1024
+    network.forward_cost = 7
+    assert usual_cost(network) == 7
 
 
 def waves(engine, tickets):

@@ -12,7 +12,7 @@ import torch
 from remask.canvas import Canvas
 from remask.denoise import Plan
 from remask.engine.cohort import Cohort, advance, lengthened
-from remask.engine.packing import packs
+from remask.engine.packing import packs, usual_cost
 from remask.engine.request import QueueFull, Request, Ticket
 from remask.engine.room import Sizes, free_bytes, probed
 from remask.engine.row import Row, stop_rows, tell
@@ -30,8 +30,7 @@ class Engine:
 
     max_rows: most rows at once.  memory: bytes for all rows, weights aside (None: four fifths of what the device has free now).
     queue: most requests that wait, of one client as many as it leaves places free; one more raises QueueFull.
-    forward_cost: as many positions as one more forward is worth; rows are padded into one forward when that costs less (None: what the model says,
-    else 512 on the CPU, where padding is hardly computed, 256 elsewhere).
+    forward_cost: as many positions as one more forward is worth; rows are padded into one forward when that costs less (None: see remask.engine.packing.usual_cost).
 
     Clients take turns, and the rows of one are admitted in the order of arrival. None is passed over because it is large: the others wait until it has room.
     What a row is written with does not depend on the others: tests/engine.
@@ -44,9 +43,7 @@ class Engine:
         self.model, self.max_rows, self.queue = model, max_rows, queue
         self._passes = unpadded(model)
         self.memory = free_bytes(model) if memory is None else memory
-        device = torch.device(getattr(model, "device", None) or "cpu")
-        usual = getattr(model, "forward_cost", 512 if device.type == "cpu" else 256)
-        self.forward_cost = usual if forward_cost is None else forward_cost
+        self.forward_cost = usual_cost(model) if forward_cost is None else forward_cost
         with torch.inference_mode():
             self.sizes = Sizes.of(model)
         self._plans: deque[tuple[Plan, float]] = deque(maxlen=PLANS_KNOWN)

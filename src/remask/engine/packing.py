@@ -3,6 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+LARGE = 10**9
+"""Weights from which on a position costs a GPU about as much as its share of a forward's launches: see docs/findings/engine.md."""
+
+
+def usual_cost(model: Any) -> int:
+    """The positions that one more forward is worth, unless somebody says otherwise: what the model says, else 512 on the CPU, where padding is hardly computed.
+
+    On a GPU a forward costs the host its launches, whatever its size: 1,024 positions of a large network, 4,096 of one below a billion weights.
+    """
+    own: int | None = getattr(model, "forward_cost", None)
+    if own is not None:
+        return own
+    if torch.device(getattr(model, "device", None) or "cpu").type == "cpu":
+        return 512
+    weights = sum(parameter.numel() for parameter in model.parameters()) if isinstance(model, torch.nn.Module) else 0
+    return 1024 if weights >= LARGE else 4096
 
 
 def packs(counts: Sequence[int], lengths: Sequence[int], forward_cost: int) -> list[list[int]]:
