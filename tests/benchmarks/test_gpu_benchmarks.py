@@ -1,8 +1,10 @@
 """The GPU benchmarks run through on a tiny shape, so that no minute on a GPU is lost to an error here; and what they compute is right."""
 
 import json
+import os
 import re
 import runpy
+import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -148,3 +150,12 @@ def test_differing_rows_and_tokens_are_counted():
     differing = runpy.run_path(str(FOLDER / "engine.py"))["differing"]
     found = differing({0: [1, 2], 1: [3, 4], 2: [5, 6]}, {0: [1, 2], 1: [4, 3]})
     assert (found["rows"], found["of"], found["tokens"], found["of_tokens"]) == (1, 2, 2, 4)
+
+
+def test_a_network_over_two_processes_is_measured():
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(FOLDER / "parallel.py"), "--tiny", "--device", "cpu"]
+    head, line = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}).stdout.splitlines()
+    assert torch.__version__ in head
+    found = json.loads(line)
+    assert (found["processes"], found["tokens as one"], found["processes agree"]) == (2, 1.0, True)
+    assert found["ms a forward, one"] > 0 < found["ms a forward, split"]
