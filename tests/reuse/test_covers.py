@@ -77,4 +77,3 @@ def test_every_rule_that_covers_is_tried():
     for name, kind in remask.reuses().items():
         assert remask.Dual(inner=kind()).covers == kind().covers, name
     assert not remask.Dual(inner=remask.Dual(inner=remask.SureLock())).covers
-
