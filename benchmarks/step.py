@@ -9,8 +9,8 @@
 A step is a whole one: window, reuse, layers, head, tail, decoder, edit, flags to the host. The decoder writes nothing, so that all steps are equal. M below L: `dual`
 with a block of M; M = L: `fresh`. Ways: `loop` is the ordinary loop; `captured` records its network's own layers; `fused` joins matrices and uses kernels around
 the products; `joined` compiles what follows the network into few launches; `compiled` is that with torch.compile of layers beyond 256 positions. `layers` is the
-network without head, tail, decoder and host, recorded alone. Medians of steps, and of three rounds in which the ways take turns, in ms. `--profile` takes cases as
-well; rows,M,L with M = L and 8 rows or more is a pass of `dual` that opens a block of 32. Under the profiler gaps are wider than without it.
+network without head, tail, decoder and host, recorded alone: as in the step, and with the states of all M positions, which a step leaves out of its last layer where
+nobody reads them. Medians of steps, and of three rounds in which the ways take turns, in ms. `--profile` takes cases as well; rows,M,L with M = L and 8 rows or more is a pass of `dual` that opens a block of 32. Under the profiler gaps are wider than without it.
 """
 
 from __future__ import annotations
@@ -47,14 +47,18 @@ class Opening(remask.Fresh):
     stores: ClassVar[bool] = True
 
 
+def asked_of(rows: int, chosen: int, length: int) -> int:
+    """How many positions of a row a case asks about."""
+    return chosen if chosen < length else length - length // 2 if rows < 8 else 32
+
+
 def parts_of(model: Any, rows: int, chosen: int, length: int) -> tuple[Any, dict[str, Any]]:
     """The canvas of a case and what decodes it, for ever."""
     parts: dict[str, Any] = {"decoder": PerStep(0)}
     if chosen < length:
         return canvas_of(model, rows, length - chosen, chosen), parts | {"window": remask.Blocks(chosen), "reuse": remask.Dual()}
-    if rows < 8:
-        return canvas_of(model, rows, length // 2, length - length // 2), parts
-    return canvas_of(model, rows, length - 32, 32), parts | {"reuse": Opening()}
+    asked = asked_of(rows, chosen, length)
+    return canvas_of(model, rows, length - asked, asked), parts if rows < 8 else parts | {"reuse": Opening()}
 
 
 def model_of(way: str, model: Any, fused: dict[str, Any]) -> Any:
@@ -76,16 +80,18 @@ def measure(model: Any, rows: int, chosen: int, length: int, steps: int) -> floa
     return statistics.median(later - earlier for earlier, later in pairwise(times[5:]))
 
 
-def layers_alone(body: Fused, rows: int, chosen: int, length: int) -> float:
-    """Seconds of the network's own part of a step."""
+def layers_alone(body: Fused, rows: int, chosen: int, length: int, asked: int | None = None) -> float:
+    """Seconds of the network's own part of a step. asked: the last positions of a row whose states are made, None: all that are computed."""
     canvas = canvas_of(body.model, rows, length - chosen, chosen) if chosen < length else canvas_of(body.model, rows, length // 2, length - length // 2)
-    recorder = Recorder(canvas.tokens.device)
-    place = torch.arange(length - chosen, length, device=canvas.tokens.device).expand(rows, chosen).contiguous()
+    device = canvas.tokens.device
+    recorder = Recorder(device)
+    place = torch.arange(length - chosen, length, device=device).expand(rows, chosen).contiguous()
+    only = None if asked is None else torch.arange(chosen - asked, chosen, device=device).expand(rows, asked).contiguous()
     with torch.inference_mode():
         if chosen == length:
-            return fastest(lambda: recorder(("alone", 0), lambda: body.whole(canvas, None, stores=False, padded=False)), canvas.tokens.device)
+            return fastest(lambda: recorder(("alone", 0), lambda: body.whole(canvas, None, stores=False, padded=False, only=only)), device)
         _, store = body.whole(canvas, None, stores=True, padded=False)
-        return fastest(lambda: recorder(("alone", 1), lambda: body.chosen(canvas, place, store, padded=False)), canvas.tokens.device)
+        return fastest(lambda: recorder(("alone", 1), lambda: body.chosen(canvas, place, store, padded=False, only=only)), device)
 
 
 KINDS = {
@@ -277,7 +283,10 @@ def main() -> None:
             seconds = statistics.median(took[way])
             found |= {way: round(1e3 * seconds, 3), f"{way} / roofline": round(seconds / floor, 3)}
             if way in fused and way != "joined":  # whose layers are those of `fused`
-                found[f"{way} layers"] = round(1e3 * layers_alone(fused[way], rows, count, length), 3)
+                asked = asked_of(rows, count, length)
+                found[f"{way} layers"] = round(1e3 * layers_alone(fused[way], rows, count, length, asked), 3)
+                if asked < count:
+                    found[f"{way} layers, all states"] = round(1e3 * layers_alone(fused[way], rows, count, length), 3)
         if device.type == "cuda":
             found["peak GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
             torch.cuda.reset_peak_memory_stats()

@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
