@@ -10,7 +10,8 @@ A step is a whole one: window, reuse, layers, head, tail, decoder, edit, flags t
 with a block of M; M = L: `fresh`. Ways: `loop` is the ordinary loop; `captured` records its network's own layers; `fused` joins matrices and uses kernels around
 the products; `joined` compiles what follows the network into few launches; `compiled` is that with torch.compile of layers beyond 256 positions. `layers` is the
 network without head, tail, decoder and host, recorded alone: as in the step, and with the states of all M positions, which a step leaves out of its last layer where
-nobody reads them. Medians of steps, and of three rounds in which the ways take turns, in ms. `--profile` takes cases as well; rows,M,L with M = L and 8 rows or more is a pass of `dual` that opens a block of 32. Under the profiler gaps are wider than without it.
+nobody reads them. Medians of steps, and of three rounds in which the ways take turns, in ms. `--profile` takes cases as well; rows,M,L with M = L and 8 rows or more is
+a pass of `dual` that opens a block of 32. Under the profiler gaps are wider than without it.
 """
 
 from __future__ import annotations
@@ -47,17 +48,23 @@ class Opening(remask.Fresh):
     stores: ClassVar[bool] = True
 
 
-def asked_of(rows: int, chosen: int, length: int) -> int:
-    """How many positions of a row a case asks about."""
-    return chosen if chosen < length else length - length // 2 if rows < 8 else 32
+def case_of(text: str) -> tuple[int, int, int, int | None]:
+    """rows,M,L or rows,M,L,T."""
+    rows, chosen, length, *asked = map(int, text.split(","))
+    return rows, chosen, length, asked[0] if asked else None
 
 
-def parts_of(model: Any, rows: int, chosen: int, length: int) -> tuple[Any, dict[str, Any]]:
+def asked_of(rows: int, chosen: int, length: int, asked: int | None) -> int:
+    """How many positions of a row a case asks about: `asked` if M = L and it is given."""
+    return chosen if chosen < length else asked or (length - length // 2 if rows < 8 else 32)
+
+
+def parts_of(model: Any, rows: int, chosen: int, length: int, asked: int | None) -> tuple[Any, dict[str, Any]]:
     """The canvas of a case and what decodes it, for ever."""
     parts: dict[str, Any] = {"decoder": PerStep(0)}
     if chosen < length:
         return canvas_of(model, rows, length - chosen, chosen), parts | {"window": remask.Blocks(chosen), "reuse": remask.Dual()}
-    asked = asked_of(rows, chosen, length)
+    asked = asked_of(rows, chosen, length, asked)
     return canvas_of(model, rows, length - asked, asked), parts if rows < 8 else parts | {"reuse": Opening()}
 
 
@@ -73,9 +80,9 @@ def model_of(way: str, model: Any, fused: dict[str, Any]) -> Any:
     return Captured(model, body=fused[way])
 
 
-def measure(model: Any, rows: int, chosen: int, length: int, steps: int) -> float:
+def measure(model: Any, rows: int, chosen: int, length: int, asked: int | None, steps: int) -> float:
     """Median seconds of a step, the first ones (which are not recorded, or being recorded) left out."""
-    canvas, parts = parts_of(model, rows, chosen, length)
+    canvas, parts = parts_of(model, rows, chosen, length, asked)
     times, _ = marks(model, canvas, steps + 5, **parts)
     return statistics.median(later - earlier for earlier, later in pairwise(times[5:]))
 
@@ -102,9 +109,9 @@ KINDS = {
 }
 
 
-def profile(model: Any, rows: int, chosen: int, length: int, steps: int = 4) -> None:
+def profile(model: Any, rows: int, chosen: int, length: int, asked: int | None, steps: int = 4) -> None:
     """Microseconds a step: by kind, the kernels that take most, the gaps that last longest."""
-    canvas, parts = parts_of(model, rows, chosen, length)
+    canvas, parts = parts_of(model, rows, chosen, length, asked)
     stream = remask.denoise(model, canvas, **parts)
     for _ in range(6):
         next(stream)
@@ -240,7 +247,9 @@ def main() -> None:
     arguments.add_argument("--device", default="cuda")
     arguments.add_argument("--shape", default="llada-8b")
     arguments.add_argument("--ways", nargs="+", default=list(WAYS))
-    arguments.add_argument("--cases", nargs="+", help="rows,M,L each")
+    arguments.add_argument(
+        "--cases", nargs="+", help="rows,M,L each, or with M = L rows,M,L,T, of which T are asked about; half of them, or 32 of 8 rows or more, if that is not said"
+    )
     arguments.add_argument("--steps", type=int, default=40)
     arguments.add_argument("--quick", action="store_true", help="10 steps, one round")
     arguments.add_argument("--tiny", action="store_true")
@@ -251,7 +260,7 @@ def main() -> None:
     device = torch.device(chosen.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shape = "tiny-llada" if chosen.tiny else chosen.shape
-    cases = [tuple(map(int, case.split(","))) for case in chosen.cases or ()] or (TINY if chosen.tiny else CASES)
+    cases = [case_of(case) for case in chosen.cases or ()] or [(*case, None) for case in (TINY if chosen.tiny else CASES)]
     if chosen.tiles:
         SHAPES[shape] = SHAPES[shape] | {"n_layers": 1}
         share, shares = map(int, chosen.tiles.split("/"))
@@ -263,18 +272,19 @@ def main() -> None:
     if chosen.products:
         return products(model, dtype, (1, 4) if chosen.tiny else (1, 16, 32, 64, 128))
     if chosen.profile:
-        for case in cases if chosen.cases else PROFILED:
+        for case in cases if chosen.cases else [(*case, None) for case in PROFILED]:
             profile(model_of(chosen.ways[-1] if len(chosen.ways) == 1 else "fused", model, fused), *case)
         return None
-    for rows, count, length in cases:
+    for rows, count, length, some in cases:
+        asked = asked_of(rows, count, length, some)
         floor = roofline.seconds(rows, count, length)
-        found: dict[str, Any] = {"rows": rows, "M": count, "L": length, "roofline": round(1e3 * floor, 3)}
+        found: dict[str, Any] = {"rows": rows, "M": count, "L": length, "T": asked, "roofline": round(1e3 * floor, 3)}
         models = {way: model_of(way, model, fused) for way in chosen.ways if way not in ("joined", "compiled") or device.type == "cuda"}
         took: dict[str, list[float]] = {way: [] for way in models}
         for turn in range(1 if chosen.quick or chosen.tiny else 3):
             for way in models if turn % 2 else reversed(models):
                 try:
-                    took[way].append(measure(models[way], rows, count, length, 10 if chosen.quick or chosen.tiny else chosen.steps))
+                    took[way].append(measure(models[way], rows, count, length, some, 10 if chosen.quick or chosen.tiny else chosen.steps))
                 except (torch.OutOfMemoryError, remask.RemaskError) as error:
                     found[f"{way} failed"] = str(error).splitlines()[0]
         for way in models:
@@ -283,7 +293,6 @@ def main() -> None:
             seconds = statistics.median(took[way])
             found |= {way: round(1e3 * seconds, 3), f"{way} / roofline": round(seconds / floor, 3)}
             if way in fused and way != "joined":  # whose layers are those of `fused`
-                asked = asked_of(rows, count, length)
                 found[f"{way} layers"] = round(1e3 * layers_alone(fused[way], rows, count, length, asked), 3)
                 if asked < count:
                     found[f"{way} layers, all states"] = round(1e3 * layers_alone(fused[way], rows, count, length), 3)

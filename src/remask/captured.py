@@ -33,7 +33,8 @@ class Captured:
     """`model`, decoded by passes of fixed shape; give it to `decode`, `denoise` or `generate` in the model's place.
 
     Tokens, forwards and positions are those of the model itself up to rounding (a bucket's matrix products have other sizes). The head runs only at
-    positions that a part reads, and of logits nothing is kept unless the reuse rule compares posteriors, so `step.prediction` has scores but no logits.
+    positions that a part reads, and of logits nothing is kept unless the reuse rule compares posteriors, so `step.prediction` has scores but no logits. Where
+    the rule covers what may be written (`Reuse.covers`) a body may make the states of its last layer at those positions alone, as Fused does, and none is kept.
     The host waits once a pass, for six numbers. One run at a time of the same shape and plan. Rows that are done are still computed until all are: an engine should replace them.
 
     graphs: most graphs kept. sessions: most combinations of batch, length and plan kept, with their stores; the least recently used goes first.

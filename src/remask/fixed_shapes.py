@@ -150,7 +150,7 @@ def everywhere(active: Tensor) -> tuple[Tensor, Tensor]:
 
 def column(computed: Tensor, position: Tensor, most: int) -> Tensor:
     """(B, T) int64: which of the computed positions, (B, L) bool, each of `position`, (B, T), is; at most the last of `most`, whatever one is that was not computed."""
-    return (computed.long().cumsum(1) - 1).gather(1, position).clamp(0, most - 1)
+    return (computed.cumsum(1).gather(1, position) - 1).clamp(0, most - 1)
 
 
 def put(kept: Tensor, fresh: Tensor, place: Tensor, active: Tensor, computed: Tensor, shift: int) -> Tensor:
