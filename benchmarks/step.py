@@ -4,6 +4,7 @@
     python benchmarks/step.py --products                 # every matrix product of a layer: ours and the library's, in bytes a second
     python benchmarks/step.py --tiles                    # the products and attention of few rows, by how they are cut into programs
     python benchmarks/step.py --profile                  # kernels of a recorded step by the time they take, and the gaps between them
+    python benchmarks/step.py --ways fused --cases 1,384,384,32 22,1152,1152         # a last layer of 32 positions a row; --all-states: as if all were read
     python benchmarks/step.py --tiny --device cpu        # the same code in seconds, for its errors, not its figures
 
 A step is a whole one: window, reuse, layers, head, tail, decoder, edit, flags to the host. The decoder writes nothing, so that all steps are equal. M below L: `dual`
@@ -29,6 +30,7 @@ from scripted import SHAPES, PerStep, Roofline, canvas_of, ceilings, environment
 from torch import Tensor
 
 import remask
+import remask.models.fused
 from remask.captured import Captured
 from remask.kernels.attention import attend
 from remask.kernels.graphs import Recorder
@@ -256,7 +258,10 @@ def main() -> None:
     arguments.add_argument("--products", action="store_true")
     arguments.add_argument("--tiles", nargs="?", const="0/1", help="i/n: every n-th from the i-th, to compile in several processes")
     arguments.add_argument("--profile", action="store_true")
+    arguments.add_argument("--all-states", action="store_true", help="the last layer makes the states of all positions, to compare with")
     chosen = arguments.parse_args()
+    if chosen.all_states:
+        remask.models.fused.TRIMMED = 0.0
     device = torch.device(chosen.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shape = "tiny-llada" if chosen.tiny else chosen.shape
