@@ -4,13 +4,15 @@
     python benchmarks/step.py --products                 # every matrix product of a layer: ours and the library's, in bytes a second
     python benchmarks/step.py --tiles                    # the products and attention of few rows, by how they are cut into programs
     python benchmarks/step.py --profile                  # kernels of a recorded step by the time they take, and the gaps between them
+    python benchmarks/step.py --ways fused --cases 1,384,384,32 22,1152,1152         # a last layer of 32 positions a row; --all-states: as if all were read
     python benchmarks/step.py --tiny --device cpu        # the same code in seconds, for its errors, not its figures
 
 A step is a whole one: window, reuse, layers, head, tail, decoder, edit, flags to the host. The decoder writes nothing, so that all steps are equal. M below L: `dual`
 with a block of M; M = L: `fresh`. Ways: `loop` is the ordinary loop; `captured` records its network's own layers; `fused` joins matrices and uses kernels around
 the products; `joined` compiles what follows the network into few launches; `compiled` is that with torch.compile of layers beyond 256 positions. `layers` is the
-network without head, tail, decoder and host, recorded alone. Medians of steps, and of three rounds in which the ways take turns, in ms. `--profile` takes cases as
-well; rows,M,L with M = L and 8 rows or more is a pass of `dual` that opens a block of 32. Under the profiler gaps are wider than without it.
+network without head, tail, decoder and host, recorded alone: as in the step, and with the states of all M positions, which a step leaves out of its last layer where
+nobody reads them. Medians of steps, and of three rounds in which the ways take turns, in ms. `--profile` takes cases as well; rows,M,L with M = L and 8 rows or more is
+a pass of `dual` that opens a block of 32. Under the profiler gaps are wider than without it.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from scripted import SHAPES, PerStep, Roofline, canvas_of, ceilings, environment
 from torch import Tensor
 
 import remask
+import remask.models.fused
 from remask.captured import Captured
 from remask.kernels.attention import attend
 from remask.kernels.graphs import Recorder
@@ -47,14 +50,24 @@ class Opening(remask.Fresh):
     stores: ClassVar[bool] = True
 
 
-def parts_of(model: Any, rows: int, chosen: int, length: int) -> tuple[Any, dict[str, Any]]:
+def case_of(text: str) -> tuple[int, int, int, int | None]:
+    """rows,M,L or rows,M,L,T."""
+    rows, chosen, length, *asked = map(int, text.split(","))
+    return rows, chosen, length, asked[0] if asked else None
+
+
+def asked_of(rows: int, chosen: int, length: int, asked: int | None) -> int:
+    """How many positions of a row a case asks about: `asked` if M = L and it is given."""
+    return chosen if chosen < length else asked or (length - length // 2 if rows < 8 else 32)
+
+
+def parts_of(model: Any, rows: int, chosen: int, length: int, asked: int | None) -> tuple[Any, dict[str, Any]]:
     """The canvas of a case and what decodes it, for ever."""
     parts: dict[str, Any] = {"decoder": PerStep(0)}
     if chosen < length:
         return canvas_of(model, rows, length - chosen, chosen), parts | {"window": remask.Blocks(chosen), "reuse": remask.Dual()}
-    if rows < 8:
-        return canvas_of(model, rows, length // 2, length - length // 2), parts
-    return canvas_of(model, rows, length - 32, 32), parts | {"reuse": Opening()}
+    asked = asked_of(rows, chosen, length, asked)
+    return canvas_of(model, rows, length - asked, asked), parts if rows < 8 else parts | {"reuse": Opening()}
 
 
 def model_of(way: str, model: Any, fused: dict[str, Any]) -> Any:
@@ -69,23 +82,25 @@ def model_of(way: str, model: Any, fused: dict[str, Any]) -> Any:
     return Captured(model, body=fused[way])
 
 
-def measure(model: Any, rows: int, chosen: int, length: int, steps: int) -> float:
+def measure(model: Any, rows: int, chosen: int, length: int, asked: int | None, steps: int) -> float:
     """Median seconds of a step, the first ones (which are not recorded, or being recorded) left out."""
-    canvas, parts = parts_of(model, rows, chosen, length)
+    canvas, parts = parts_of(model, rows, chosen, length, asked)
     times, _ = marks(model, canvas, steps + 5, **parts)
     return statistics.median(later - earlier for earlier, later in pairwise(times[5:]))
 
 
-def layers_alone(body: Fused, rows: int, chosen: int, length: int) -> float:
-    """Seconds of the network's own part of a step."""
+def layers_alone(body: Fused, rows: int, chosen: int, length: int, asked: int | None = None) -> float:
+    """Seconds of the network's own part of a step. asked: the last positions of a row whose states are made, None: all that are computed."""
     canvas = canvas_of(body.model, rows, length - chosen, chosen) if chosen < length else canvas_of(body.model, rows, length // 2, length - length // 2)
-    recorder = Recorder(canvas.tokens.device)
-    place = torch.arange(length - chosen, length, device=canvas.tokens.device).expand(rows, chosen).contiguous()
+    device = canvas.tokens.device
+    recorder = Recorder(device)
+    place = torch.arange(length - chosen, length, device=device).expand(rows, chosen).contiguous()
+    only = None if asked is None else torch.arange(chosen - asked, chosen, device=device).expand(rows, asked).contiguous()
     with torch.inference_mode():
         if chosen == length:
-            return fastest(lambda: recorder(("alone", 0), lambda: body.whole(canvas, None, stores=False, padded=False)), canvas.tokens.device)
+            return fastest(lambda: recorder(("alone", 0), lambda: body.whole(canvas, None, stores=False, padded=False, only=only)), device)
         _, store = body.whole(canvas, None, stores=True, padded=False)
-        return fastest(lambda: recorder(("alone", 1), lambda: body.chosen(canvas, place, store, padded=False)), canvas.tokens.device)
+        return fastest(lambda: recorder(("alone", 1), lambda: body.chosen(canvas, place, store, padded=False, only=only)), device)
 
 
 KINDS = {
@@ -96,9 +111,9 @@ KINDS = {
 }
 
 
-def profile(model: Any, rows: int, chosen: int, length: int, steps: int = 4) -> None:
+def profile(model: Any, rows: int, chosen: int, length: int, asked: int | None, steps: int = 4) -> None:
     """Microseconds a step: by kind, the kernels that take most, the gaps that last longest."""
-    canvas, parts = parts_of(model, rows, chosen, length)
+    canvas, parts = parts_of(model, rows, chosen, length, asked)
     stream = remask.denoise(model, canvas, **parts)
     for _ in range(6):
         next(stream)
@@ -234,18 +249,23 @@ def main() -> None:
     arguments.add_argument("--device", default="cuda")
     arguments.add_argument("--shape", default="llada-8b")
     arguments.add_argument("--ways", nargs="+", default=list(WAYS))
-    arguments.add_argument("--cases", nargs="+", help="rows,M,L each")
+    arguments.add_argument(
+        "--cases", nargs="+", help="rows,M,L each, or with M = L rows,M,L,T, of which T are asked about; half of them, or 32 of 8 rows or more, if that is not said"
+    )
     arguments.add_argument("--steps", type=int, default=40)
     arguments.add_argument("--quick", action="store_true", help="10 steps, one round")
     arguments.add_argument("--tiny", action="store_true")
     arguments.add_argument("--products", action="store_true")
     arguments.add_argument("--tiles", nargs="?", const="0/1", help="i/n: every n-th from the i-th, to compile in several processes")
     arguments.add_argument("--profile", action="store_true")
+    arguments.add_argument("--all-states", action="store_true", help="the last layer makes the states of all positions, to compare with")
     chosen = arguments.parse_args()
+    if chosen.all_states:
+        remask.models.fused.TRIMMED = 0.0
     device = torch.device(chosen.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shape = "tiny-llada" if chosen.tiny else chosen.shape
-    cases = [tuple(map(int, case.split(","))) for case in chosen.cases or ()] or (TINY if chosen.tiny else CASES)
+    cases = [case_of(case) for case in chosen.cases or ()] or [(*case, None) for case in (TINY if chosen.tiny else CASES)]
     if chosen.tiles:
         SHAPES[shape] = SHAPES[shape] | {"n_layers": 1}
         share, shares = map(int, chosen.tiles.split("/"))
@@ -257,18 +277,19 @@ def main() -> None:
     if chosen.products:
         return products(model, dtype, (1, 4) if chosen.tiny else (1, 16, 32, 64, 128))
     if chosen.profile:
-        for case in cases if chosen.cases else PROFILED:
+        for case in cases if chosen.cases else [(*case, None) for case in PROFILED]:
             profile(model_of(chosen.ways[-1] if len(chosen.ways) == 1 else "fused", model, fused), *case)
         return None
-    for rows, count, length in cases:
+    for rows, count, length, some in cases:
+        asked = asked_of(rows, count, length, some)
         floor = roofline.seconds(rows, count, length)
-        found: dict[str, Any] = {"rows": rows, "M": count, "L": length, "roofline": round(1e3 * floor, 3)}
+        found: dict[str, Any] = {"rows": rows, "M": count, "L": length, "T": asked, "roofline": round(1e3 * floor, 3)}
         models = {way: model_of(way, model, fused) for way in chosen.ways if way not in ("joined", "compiled") or device.type == "cuda"}
         took: dict[str, list[float]] = {way: [] for way in models}
         for turn in range(1 if chosen.quick or chosen.tiny else 3):
             for way in models if turn % 2 else reversed(models):
                 try:
-                    took[way].append(measure(models[way], rows, count, length, 10 if chosen.quick or chosen.tiny else chosen.steps))
+                    took[way].append(measure(models[way], rows, count, length, some, 10 if chosen.quick or chosen.tiny else chosen.steps))
                 except (torch.OutOfMemoryError, remask.RemaskError) as error:
                     found[f"{way} failed"] = str(error).splitlines()[0]
         for way in models:
@@ -277,7 +298,9 @@ def main() -> None:
             seconds = statistics.median(took[way])
             found |= {way: round(1e3 * seconds, 3), f"{way} / roofline": round(seconds / floor, 3)}
             if way in fused and way != "joined":  # whose layers are those of `fused`
-                found[f"{way} layers"] = round(1e3 * layers_alone(fused[way], rows, count, length), 3)
+                found[f"{way} layers"] = round(1e3 * layers_alone(fused[way], rows, count, length, asked), 3)
+                if asked < count:
+                    found[f"{way} layers, all states"] = round(1e3 * layers_alone(fused[way], rows, count, length), 3)
         if device.type == "cuda":
             found["peak GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
             torch.cuda.reset_peak_memory_stats()

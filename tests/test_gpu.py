@@ -1,5 +1,6 @@
 """What only a GPU can show: recorded decodes and fused layers against the ordinary loop in float32, and a recorded training step against the plain one."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,39 @@ def test_a_recorded_decode_is_the_ordinary_one(family, reuse, body):
             first = on_gpu(canvas(prompts))
             same(list(remask.denoise(model, first, **parts)), list(remask.denoise(captured, first, **parts)))
     assert captured.recorder.graphs
+
+
+LAST = [
+    *itertools.product(["llada", "grouped", "dream"], ["fresh", "prefix", "dual", "delayed", "vicinity:left=1,right=2,warmup=1"], ["fused"]),
+    *itertools.product(["llada", "dream"], ["fresh", "dual"], ["joined", "compiled"]),
+]
+
+
+@pytest.mark.parametrize(("family", "reuse", "way"), LAST)
+def test_a_last_layer_of_few_rows_is_recorded(family, reuse, way):
+    """Six rows of 52 positions, of which 12 or fewer are asked about: enough for the last layer to leave out the others, and for the compiler to have the rest."""
+    model = network(family).cuda()
+    body = Fused(model) if way == "fused" else getattr(Fused(model), way)()
+    captured, rows = Captured(model, body=body), FULL * 3
+    for prompts in (rows, rows[::-1], rows, (*rows[:5], (2, 2))) if way == "fused" else (rows, rows[::-1], rows):
+        for decoder in (remask.LowConfidence(steps=16), remask.Threshold(0.3)) if way == "fused" else (remask.Threshold(0.3),):
+            parts = {"decoder": decoder, "window": remask.Blocks(12), "reuse": remask.parse_reuse(reuse)}
+            first = on_gpu(canvas(prompts, 48))
+            same(list(remask.denoise(model, first, **parts)), list(remask.denoise(captured, first, **parts)))
+    assert captured.recorder.graphs
+    assert all(session.forgets for session in captured.sessions.values())
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("family", ["llada", "grouped", "dream"])
+def test_a_last_layer_of_few_rows_stays_near_float32_in_bfloat16(family, stored):
+    wide, model = network(family).cuda(), network(family).cuda().bfloat16()
+    first, only = on_gpu(canvas(FULL * 3, 48)), torch.tensor([[4, 7, 9, 51]]).cuda().expand(6, -1).contiguous()
+    with torch.inference_mode():
+        expected, _ = Fused(wide).whole(first, None, stores=stored, padded=False)
+        found, _ = Fused(model).whole(first, None, stores=stored, padded=False, only=only)
+    expected = expected.gather(1, only[..., None].expand(-1, -1, expected.shape[-1]))
+    assert (found.float() - expected).norm() / expected.norm() < 3e-2
 
 
 @pytest.mark.parametrize("decoder", ["low_confidence", "threshold:0.3", "entropy_bound"])

@@ -17,7 +17,7 @@ from torch import Tensor
 from remask.canvas import Canvas
 from remask.denoise import Plan, Sight, State, Step, conclude, look, step
 from remask.errors import RemaskError
-from remask.fixed_shapes import FEW, Bucket, Fixed, Signals, ahead, asked_of, everywhere, mapped_belief, put, refuse_shadows, rung, summary
+from remask.fixed_shapes import FEW, Bucket, Fixed, Signals, ahead, asked_of, column, everywhere, forgets, mapped_belief, put, refuse_shadows, rung, scattered, summary
 from remask.kernels.graphs import Late, Recorder, cloned, copied, form, mapped
 from remask.kernels.joined import Joined
 from remask.kernels.places import compact, spread
@@ -33,7 +33,8 @@ class Captured:
     """`model`, decoded by passes of fixed shape; give it to `decode`, `denoise` or `generate` in the model's place.
 
     Tokens, forwards and positions are those of the model itself up to rounding (a bucket's matrix products have other sizes). The head runs only at
-    positions that a part reads, and of logits nothing is kept unless the reuse rule compares posteriors, so `step.prediction` has scores but no logits.
+    positions that a part reads, and of logits nothing is kept unless the reuse rule compares posteriors, so `step.prediction` has scores but no logits. Where
+    the rule covers what may be written (`Reuse.covers`) a body may make the states of its last layer at those positions alone, as Fused does, and none is kept.
     The host waits once a pass, for six numbers. One run at a time of the same shape and plan. Rows that are done are still computed until all are: an engine should replace them.
 
     graphs: most graphs kept. sessions: most combinations of batch, length and plan kept, with their stores; the least recently used goes first.
@@ -90,7 +91,7 @@ class Session:
     def __init__(self, owner: Captured, key: tuple[tuple[int, int], bool, Plan]) -> None:
         self.owner, self.key, self.body = owner, key, owner.body
         _, self.padded, self.plan = key
-        self.eos_ids, self.evaluations = owner.eos_ids, owner.evaluations
+        self.eos_ids, self.evaluations, self.forgets = owner.eos_ids, owner.evaluations, forgets(self.plan, self.body.shift)
         self.places: State | None = None
         self.bucket, self.turn = Bucket(None, 0, first=True), 0
         self.joined: Joined | None = Joined(self.concluded)
@@ -217,67 +218,86 @@ class Session:
     def believe(self, state: State, sight: Sight) -> tuple[Fixed, Tensor, Prediction]:
         """See remask.denoise.believe; in the shapes of `bucket`."""
         refuse_shadows(sight, self.plan)
-        canvas, kept, plan, active = state.canvas, state.kept, self.plan, sight.active
-        live, overflow = active.any(1, keepdim=True), None
+        canvas, kept, active = state.canvas, state.kept, sight.active
         computed = self.computed(canvas, active) if kept.ahead is None else kept.ahead.computed
-        if self.bucket.chosen is None:
-            hidden, store = self.body.whole(canvas, kept.store, stores=plan.reuse.stores, padded=self.padded)
-            if kept.hidden is not None:
-                hidden = torch.where((active if plan.reuse.stores else live)[..., None], hidden, kept.hidden)
+        asked = asked_of(self.plan, canvas, sight.eligible, active, first=self.bucket.first) if kept.ahead is None else kept.ahead.asked
+        all_ = self.bucket.asked >= canvas.shape[1]
+        place, more = everywhere(asked) if all_ else compact(asked, self.bucket.asked)
+        if self.forgets:
+            (states, store, overflow), hidden = self.made(canvas, kept, computed, None if all_ else place), None
         else:
-            place, overflow = compact(computed, self.bucket.chosen)
-            hidden, store = self.body.chosen(canvas, place, kept.store, padded=self.padded), kept.store
-            hidden = put(kept.hidden, hidden, place, active, computed, self.body.shift)
-        asked = asked_of(plan, canvas, sight.eligible, active, first=self.bucket.first) if kept.ahead is None else kept.ahead.asked
-        prediction, logits, bad, more = self.read(state, hidden, asked)
+            hidden, store, overflow = self.renewed(canvas, kept, active, computed)
+            states = hidden if all_ else Chosen(place).take(hidden)
+        prediction, logits, bad = self.read(state, states, hidden, place, asked)
         return Fixed(hidden, logits, store, bad, more if overflow is None else overflow | more), computed, prediction
 
     def computed(self, canvas: Canvas, active: Tensor) -> Tensor:
         """(B, L) bool: the active positions, and those whose states predict them; in the first pass all that are real."""
         return canvas.real & active.any(1, keepdim=True) if self.plan.reuse.stores else active
 
-    def read(self, state: State, hidden: Tensor, asked: Tensor) -> tuple[Prediction, Tensor | None, Tensor, Tensor]:
-        """The belief at the positions that are asked about, the logits to compare with next time, and the rows with a NaN or without room."""
-        plan, length = self.plan, hidden.shape[1]
-        all_ = self.bucket.asked >= length
-        place, more = everywhere(asked) if all_ else compact(asked, self.bucket.asked)
+    def renewed(self, canvas: Canvas, kept: Fixed, active: Tensor, computed: Tensor) -> tuple[Tensor, Any, Tensor | None]:
+        """(B, L, D) states by the position they predict, new where it is active; the store, and the rows with more than the bucket holds."""
+        if self.bucket.chosen is None:
+            hidden, store = self.body.whole(canvas, kept.store, stores=self.plan.reuse.stores, padded=self.padded)
+            if kept.hidden is not None:
+                live = active if self.plan.reuse.stores else active.any(1, keepdim=True)
+                hidden = torch.where(live[..., None], hidden, kept.hidden)
+            return hidden, store, None
+        assert kept.hidden is not None
+        place, overflow = compact(computed, self.bucket.chosen)
+        fresh = self.body.chosen(canvas, place, kept.store, padded=self.padded)
+        return put(kept.hidden, fresh, place, active, computed, self.body.shift), kept.store, overflow
+
+    def made(self, canvas: Canvas, kept: Fixed, computed: Tensor, asked: Tensor | None) -> tuple[Tensor, Any, Tensor | None]:
+        """The same where none are kept, of the positions that are asked about, (B, T) int64, alone: (B, T, D), None for all."""
+        if self.bucket.chosen is None:
+            return *self.body.whole(canvas, kept.store, stores=self.plan.reuse.stores, padded=self.padded, only=asked), None
+        position = everywhere(computed)[0] if asked is None else asked
+        place, overflow = compact(computed, self.bucket.chosen)
+        which = column(computed, (position - self.body.shift).clamp(min=0), self.bucket.chosen)
+        return self.body.chosen(canvas, place, kept.store, padded=self.padded, only=which), kept.store, overflow
+
+    def read(self, state: State, states: Tensor, hidden: Tensor | None, place: Tensor, asked: Tensor) -> tuple[Prediction, Tensor | None, Tensor]:
+        """The belief at the positions that are asked about, the logits to compare with next time, and the rows with a NaN.
+
+        states: (B, T, D), of `place` (B, T), which holds the asked (B, L).  hidden: (B, L, D), of all, if they are kept.
+        """
+        plan, length = self.plan, asked.shape[1]
+        all_ = place.shape[1] >= length
         mask_id = None if plan.decoder.mask_candidates else self.owner.mask_id
-        logits = self.body.head(hidden if all_ else Chosen(place).take(hidden))
+        logits = self.body.head(states)
         flat = logits.flatten(0, 1)
         before = state.kept.logits
         at = None if before is None else (place + torch.arange(len(place), device=place.device)[:, None] * length).flatten()
         uniform = plan.uniforms(state.seeds, state.step, length, PROPOSAL).gather(1, place).flatten() if plan.draws else None
         own = not plan.shapers
         raw = tail(flat, mask_id=mask_id, uniform=uniform if own else None, before=None if before is None else before.flatten(0, 1), at=at)
+
+        def everywhere_read() -> Tensor:
+            return wide(logits if all_ else scattered(logits, place, length) if hidden is None else self.body.head(hidden), mask_id)
+
         if own:
             found = spread(raw, flat, asked, everywhere=all_)
-            both = summary(found, lambda: self.all_logits(hidden, mask_id))
+            both = summary(found, everywhere_read)
             prediction = Prediction(both, both)
         else:
-            shaped = without_mask(logits.float() if logits.dtype != torch.float64 else logits, mask_id)
-            for shaper in plan.shapers:
-                shaped = shaper(shaped)
-            shaped = shaped.flatten(0, 1)
+            shaped = self.shaped(wide(logits, mask_id)).flatten(0, 1)
             after = tail(shaped, uniform=uniform)
             found = spread(replace(raw, drawn=after.token if after.drawn is None else after.drawn), flat, asked, everywhere=all_)
-            prediction = Prediction(
-                summary(found, lambda: self.all_logits(hidden, mask_id)),
-                summary(spread(after, shaped, asked, everywhere=all_), lambda: self.all_shaped(hidden, mask_id)),
-            )
+            prediction = Prediction(summary(found, everywhere_read), summary(spread(after, shaped, asked, everywhere=all_), lambda: self.shaped(everywhere_read())))
         if not plan.reuse.compares:
-            return prediction, None, found.bad, more
+            return prediction, None, found.bad
         if before is None:
-            return prediction, without_mask(logits, mask_id), found.bad, more
-        return prediction, before.scatter_(1, place[..., None].expand_as(logits), logits), found.bad, more
+            return prediction, without_mask(logits, mask_id), found.bad
+        return prediction, before.scatter_(1, place[..., None].expand_as(logits), logits), found.bad
 
-    def all_logits(self, hidden: Tensor, mask_id: int | None) -> Tensor:
-        """(B, L, V) raw, for parts that read more than numbers."""
-        logits = self.body.head(hidden)
-        return without_mask(logits if logits.dtype == torch.float64 else logits.float(), mask_id)
-
-    def all_shaped(self, hidden: Tensor, mask_id: int | None) -> Tensor:
-        """The same after the shapers."""
-        shaped = self.all_logits(hidden, mask_id)
+    def shaped(self, logits: Tensor) -> Tensor:
+        """(..., V) logits after the shapers."""
         for shaper in self.plan.shapers:
-            shaped = shaper(shaped)
-        return shaped
+            logits = shaper(logits)
+        return logits
+
+
+def wide(logits: Tensor, mask_id: int | None) -> Tensor:
+    """(..., V) logits as parts see them: of full precision, without the mask."""
+    return without_mask(logits if logits.dtype == torch.float64 else logits.float(), mask_id)

@@ -57,8 +57,9 @@ class Ahead:
 class Fixed:
     """What is kept between passes, in place of remask.compute.Kept.
 
-    hidden: (B, L, D), the states that predict each position, None before the first pass.  logits: (B, L, V) in the network's precision, where a
-    reuse rule compares posteriors.  store: keys and values.  bad: (B,) bool, a NaN came out of the head.  overflow: (B,) bool, the bucket was too small.
+    hidden: (B, L, D), the states that predict each position, None before the first pass and where no pass reads those of another (`forgets`).
+    logits: (B, L, V) in the network's precision, where a reuse rule compares posteriors.  store: keys and values.  bad: (B,) bool, a NaN came out of the
+    head.  overflow: (B,) bool, the bucket was too small.
     ahead: what is known of the next pass.
     """
 
@@ -124,6 +125,14 @@ def asked_of(plan: Plan, canvas: Canvas, eligible: Tensor, active: Tensor, *, fi
     return eligible | active if plan.reuse.compares else eligible
 
 
+def forgets(plan: Plan, shift: int) -> bool:
+    """Whether no pass reads a state that another made: none is kept then, and a pass makes those that its head reads.
+
+    Logits that are shifted are predicted from the left, which a rule that is `lone` does not compute anew for a block's first position.
+    """
+    return plan.reuse.covers and not plan.reuse.compares and not plan.decoder.everywhere and not (shift and plan.reuse.lone)
+
+
 def rung(count: int, length: int, *, fine: bool = False) -> int:
     """The smallest bucket that holds `count` positions of a canvas of `length`: multiples of 8, and of them two (fine: four) between a power of two and the next.
 
@@ -139,6 +148,11 @@ def everywhere(active: Tensor) -> tuple[Tensor, Tensor]:
     return torch.arange(active.shape[1], device=active.device).expand_as(active), torch.zeros_like(active[:, 0])
 
 
+def column(computed: Tensor, position: Tensor, most: int) -> Tensor:
+    """(B, T) int64: which of the computed positions, (B, L) bool, each of `position`, (B, T), is; at most the last of `most`, whatever one is that was not computed."""
+    return (computed.cumsum(1).gather(1, position) - 1).clamp(0, most - 1)
+
+
 def put(kept: Tensor, fresh: Tensor, place: Tensor, active: Tensor, computed: Tensor, shift: int) -> Tensor:
     """(B, L, D) states by the position they predict: `fresh` (B, M, D), computed at `place`, where an active position is predicted; written in place."""
     if shift == 0:
@@ -148,11 +162,16 @@ def put(kept: Tensor, fresh: Tensor, place: Tensor, active: Tensor, computed: Te
         source = (position - shift).clamp(min=0).expand_as(active)
         predicted = active & computed.gather(1, source)
         target, _ = compact(predicted, place.shape[1])
-        rank = (computed.long().cumsum(1) - 1).gather(1, source.gather(1, target)).clamp(0, place.shape[1] - 1)
+        rank = column(computed, source.gather(1, target), place.shape[1])
         renewed = predicted.gather(1, target)
     fresh = fresh if rank is None else Chosen(rank).take(fresh)
     index = target[..., None].expand_as(fresh)
     return kept.scatter_(1, index, torch.where(renewed[..., None], fresh, kept.gather(1, index)))
+
+
+def scattered(values: Tensor, place: Tensor, length: int) -> Tensor:
+    """(B, T, V) at `place`, (B, T) int64 -> (B, L, V), 0 elsewhere."""
+    return values.new_zeros(len(values), length, values.shape[-1]).scatter_(1, place[..., None].expand_as(values), values)
 
 
 def mapped_belief(prediction: Prediction) -> Prediction:

@@ -259,7 +259,7 @@ class NoLogitsError(RemaskError):
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """A belief of which only numbers are kept, (B, L) each, 0 where nobody asked: read it as a Belief.
+    """A belief of which only numbers are kept, (B, L) each, 0 where nobody asked: read it as a Belief. Its logits may be 0 there too.
 
     moved: KL(now || the pass before) in nats, if a part compares.  source: gives the logits while the pass lasts; None afterwards.
     """

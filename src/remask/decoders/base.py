@@ -50,7 +50,7 @@ class Decoder(Part, Protocol):
     `revises`: a token that it wrote may change again, so nothing is settled before the row is done.
     `rescores`: written tokens are judged by what the model believes of them now, so that a reuse rule may not serve an older belief: the loop then
     computes the written positions of the open block at every pass.
-    `everywhere`: False promises that scores and candidates are read at eligible positions only; the head may then compute no others.
+    `everywhere`: False promises that scores, candidates and logits are read at eligible positions only; the network may then predict no others.
     """
 
     papers: ClassVar[tuple[Paper, ...]] = ()

@@ -19,7 +19,6 @@ from remask.citation import Paper
 from remask.decoders.base import Decoder, View
 from remask.decoders.select import top
 from remask.errors import RemaskError
-from remask.prediction import largest
 
 PAPER = Paper("STaRR: Spatial-Temporal Token-Dynamics-Aware Responsive Remasking", "2601.04205", 2026)
 
@@ -66,7 +65,6 @@ class STaRR(Decoder):
     the row's p-quantile); H3, written after `fast_steps` steps above the threshold, and at c_slow after `slow_steps` masked.
     """
 
-    everywhere: ClassVar[bool] = False
     c_fast: float = 0.9
     c_slow: float = 0.6
     window: int = 3
@@ -113,14 +111,23 @@ class STaRR(Decoder):
         if self.norm == "quantile" and self.p > 1:
             raise RemaskError(f"p is {self.p}; with norm=quantile it is a quantile, from 0 to 1")
 
+    @property
+    def by_distribution(self) -> bool:
+        """Whether distributions are kept, not just their largest probabilities."""
+        return self.signals == "distribution" or self.spatial == "cos"
+
+    @property
+    def everywhere(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Written neighbours count with their distributions too."""
+        return self.by_distribution and self.neighbours != "masked"
+
     def init(self, canvas: Canvas) -> Trace:
         zero, shape = torch.zeros_like(canvas.tokens), (*canvas.shape, self.window)
         none = torch.zeros(canvas.shape, device=canvas.tokens.device)
-        kept = self.signals == "distribution" or self.spatial == "cos"
         return Trace(
             none[..., None].expand(shape), zero, zero - 1, torch.zeros_like(canvas.given), none, zero, zero,
-            none[..., None, None].expand(*shape, self.top) if kept else None,
-            zero[..., None, None].expand(*shape, self.top) if kept else None,
+            none[..., None, None].expand(*shape, self.top) if self.by_distribution else None,
+            zero[..., None, None].expand(*shape, self.top) if self.by_distribution else None,
         )  # fmt: skip
 
     def step(self, view: View, state: Trace) -> tuple[Edit, Trace]:
@@ -163,9 +170,7 @@ class STaRR(Decoder):
         history = torch.cat([value[..., None], state.history[..., :-1]], dim=-1)
         tops, ids = state.tops, state.ids
         if tops is not None and ids is not None:
-            belief = view.prediction.raw
-            # written neighbours count with their distributions too, and those are not among what is asked for
-            chances, tokens = belief.likeliest(self.top) if self.neighbours == "masked" else largest(belief.probabilities, min(self.top, belief.logits.shape[-1]))
+            chances, tokens = view.prediction.raw.likeliest(self.top)
             room = self.top - chances.shape[-1]
             tops = torch.cat([functional.pad(chances, (0, room))[:, :, None], tops[:, :, :-1]], dim=2)
             ids = torch.cat([functional.pad(tokens, (0, room), value=-1)[:, :, None], ids[:, :, :-1]], dim=2)

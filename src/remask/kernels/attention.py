@@ -20,7 +20,8 @@ def attend_few(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -
     seen: (B, L) bool, the keys that are read, None for all.
     """
     rows, _, chosen, width = query.shape
-    ours = runs_kernels(query) and rows * chosen <= FEW and width in WIDTHS and query.dtype == torch.bfloat16
+    together = key.is_contiguous() and value.is_contiguous()  # those of a pass without a store may be views among the queries
+    ours = runs_kernels(query) and rows * chosen <= FEW and width in WIDTHS and query.dtype == torch.bfloat16 and together
     return attend_kernel(query, key, value, seen, parts_for(query, key)) if ours else attend(query, key, value, seen)
 
 

@@ -24,15 +24,18 @@ class Body(Protocol):
         """Whether what follows the network is to be compiled as well."""
         ...
 
-    def whole(self, canvas: Canvas, store: Any, *, stores: bool, padded: bool) -> tuple[Tensor, Any]:
+    def whole(self, canvas: Canvas, store: Any, *, stores: bool, padded: bool, only: Tensor | None = None) -> tuple[Tensor, Any]:
         """A pass over every position: states (B, L, D) by the position they predict, and the store it leaves (None unless `stores`).
 
-        store: what an earlier pass left, to be written again, or None.
+        store: what an earlier pass left, to be written again, or None.  only: (B, T) int64, positions to be predicted: (B, T, D) is returned, and no other state need be made.
         """
         ...
 
-    def chosen(self, canvas: Canvas, place: Tensor, store: Any, *, padded: bool) -> Tensor:
-        """States (B, M, D) of the positions `place` (B, M), each where it was computed; their keys and values are written into the store."""
+    def chosen(self, canvas: Canvas, place: Tensor, store: Any, *, padded: bool, only: Tensor | None = None) -> Tensor:
+        """States (B, M, D) of the positions `place` (B, M), each where it was computed; their keys and values are written into the store.
+
+        only: (B, T) int64, which of the M: (B, T, D) is returned, and no other state need be made.
+        """
         ...
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -56,15 +59,17 @@ class Plain:
     def shift(self) -> int:
         return self.model.shift
 
-    def whole(self, canvas: Canvas, store: Any, *, stores: bool, padded: bool) -> tuple[Tensor, Any]:
+    def whole(self, canvas: Canvas, store: Any, *, stores: bool, padded: bool, only: Tensor | None = None) -> tuple[Tensor, Any]:
         canvas = self.seen(canvas, padded)
         if not stores:
-            return self.model.forward(canvas)
-        hidden, store = self.model.forward(canvas, Chosen(), None)
-        return predicting(hidden, self.shift), store
+            hidden, store = self.model.forward(canvas)
+        else:
+            hidden, store = self.model.forward(canvas, Chosen(), None)
+            hidden = predicting(hidden, self.shift)
+        return Chosen(only).take(hidden), store
 
-    def chosen(self, canvas: Canvas, place: Tensor, store: Any, *, padded: bool) -> Tensor:
-        return self.model.forward(self.seen(canvas, padded), Chosen(place), store)[0]
+    def chosen(self, canvas: Canvas, place: Tensor, store: Any, *, padded: bool, only: Tensor | None = None) -> Tensor:
+        return Chosen(only).take(self.model.forward(self.seen(canvas, padded), Chosen(place), store)[0])
 
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.head(hidden)

@@ -27,6 +27,10 @@ DENSE = 0.95
 """The share of real positions above which padding is computed: leaving it out is two copies a layer, as much as 3 % of a layer at LLaDA-8B's widths."""
 
 
+TRIMMED = 0.75
+"""The share of a pass's positions up to which its last layer makes the states asked for alone: choosing them is a launch more than choosing among the states of all, some 3 us."""
+
+
 @dataclass(frozen=True, eq=False)
 class Layer:
     """The weights of one layer. mix: queries, keys, values below one another, ((H + 2 K) E, D).  gate_up: (2 F, D)."""
@@ -68,6 +72,7 @@ class Reading:
     """What a layer reads beside its input. cos, sin: (B or 1, M, E).  keys, values: (B, K, L, E), what is stored, None if nothing is.
 
     place: (B, M), the positions computed, None for all.  seen: (B, L) bool, the keys that are real, None for all.  dense: of the B * M, those that enter the layer, None for all.
+    leaving: (B * T,) int64, of the B * M those whose states leave it, None for all that enter; not both.
     """
 
     cos: Tensor
@@ -77,18 +82,26 @@ class Reading:
     place: Tensor | None
     seen: Tensor | None
     dense: Dense | None = None
+    leaving: Tensor | None = None
 
 
 def run_layer(before: Sum, layer: Layer, reading: Reading, heads: int, eps: float, *, shape: tuple[int, int]) -> Sum:
-    """(B * M, D) -> (B * M, D), or (T, D) of those that enter: pre-norm attention over the stores, and SwiGLU. shape: (B, M)."""
+    """(B * M, D) -> (B * M, D), or the rows of those that enter or leave: pre-norm attention over the stores, and SwiGLU. shape: (B, M)."""
     x, normal = settled(before, layer.norm, eps)
     mixed, dense = linear(normal, layer.mix, layer.mix_bias), reading.dense
     mixed = (mixed if dense is None else mixed.index_select(0, dense.slot)).view(*shape, -1)
     query, key, value = turn(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
+    if reading.leaving is not None:
+        x, query = x.index_select(0, reading.leaving), asking(query, reading.leaving)
     seen = attend_few(query, key, value, reading.seen).flatten(0, 1)
     x, normal = settled(added(seen if dense is None else seen.index_select(0, dense.at), layer.out, layer.out_bias, x), layer.norm2, eps)
     inner = linear(normal, layer.gate_up, layer.gate_up_bias, gated=True)
     return added(inner, layer.down, layer.down_bias, x)
+
+
+def asking(query: Tensor, leaving: Tensor) -> Tensor:
+    """Queries (B, H, M, E) -> (B, H, T, E), in memory (B, T, H, E): those at `leaving`, (B * T,) int64, of the B * M."""
+    return query.transpose(1, 2).flatten(0, 1).index_select(0, leaving).unflatten(0, (query.shape[0], -1)).transpose(1, 2)
 
 
 def plain_layer(x: Tensor, layer: Layer, reading: Reading, heads: int, eps: float, *, shape: tuple[int, int]) -> Tensor:
@@ -149,20 +162,21 @@ class Fused:
     def shift(self) -> int:
         return self.model.shift
 
-    def whole(self, canvas: Canvas, store: Store | None, *, stores: bool, padded: bool) -> tuple[Tensor, Store | None]:
+    def whole(self, canvas: Canvas, store: Store | None, *, stores: bool, padded: bool, only: Tensor | None = None) -> tuple[Tensor, Store | None]:
         if stores and store is None:
             store = self.empty(*canvas.shape)
-        hidden = self.through(canvas, None, store if stores else None, padded=padded)
-        return predicting(hidden, self.shift), store
+        at = only if only is None or self.shift == 0 else (only - self.shift).clamp(min=0)
+        hidden = self.through(canvas, None, store if stores else None, padded=padded, only=at)
+        return hidden if only is not None else predicting(hidden, self.shift), store
 
-    def chosen(self, canvas: Canvas, place: Tensor, store: Store, *, padded: bool) -> Tensor:
-        return self.through(canvas, place, store, padded=padded)
+    def chosen(self, canvas: Canvas, place: Tensor, store: Store, *, padded: bool, only: Tensor | None = None) -> Tensor:
+        return self.through(canvas, place, store, padded=padded, only=only)
 
     def head(self, hidden: Tensor) -> Tensor:
         return linear(hidden.flatten(0, -2), self.last, self.last_bias).unflatten(0, hidden.shape[:-1])
 
     def bytes_per_row(self, length: int, *, stores: bool, compares: bool) -> int:
-        """Keys and values if it stores, the last states, and logits if it compares."""
+        """Keys and values if it stores, logits if it compares, and the states of a layer, which are kept or at least made."""
         vocabulary, width = self.last.shape
         kept = 2 * len(self.layers) * self.key_heads * self.head_width if stores else 0
         return length * self.last.element_size() * (kept + width + (vocabulary if compares else 0))
@@ -171,8 +185,11 @@ class Fused:
         """A store for the first pass to write."""
         return empty_store(rows, length, len(self.layers), self.key_heads, self.head_width, dtype=self.last.dtype, device=self.last.device)
 
-    def through(self, canvas: Canvas, place: Tensor | None, store: Store | None, *, padded: bool, dense: Dense | None = None) -> Tensor:
-        """All layers, and the last norm, over the whole canvas or the positions `place`: (B, M, D), each where it was computed."""
+    def through(self, canvas: Canvas, place: Tensor | None, store: Store | None, *, padded: bool, dense: Dense | None = None, only: Tensor | None = None) -> Tensor:
+        """All layers, and the last norm, over the whole canvas or the positions `place`: (B, M, D), each where it was computed.
+
+        only: (B, T) int64, which of the M are returned, (B, T, D). Where that pays (TRIMMED) the last layer makes of the others keys and values, no more.
+        """
         tokens, where = canvas.tokens, positions(canvas.real) if padded else None
         if place is not None:
             tokens, where = tokens.gather(1, place), place if where is None else where.gather(1, place)
@@ -180,16 +197,27 @@ class Fused:
         rows, chosen = tokens.shape
         few = self.many is None or dense is not None or tokens.numel() <= EAGER
         entering = tokens.flatten() if dense is None else tokens.flatten()[dense.at]
+        leaving = None if only is None else among(only, chosen)
+        trims = leaving is not None and tokens.numel() > FEW and len(leaving) <= TRIMMED * tokens.numel()
         now = Sum(self.embedding(entering))
         for number, layer in enumerate(self.layers):
+            last = trims and number == len(self.layers) - 1
             keys, values = (None, None) if store is None else (store.keys[number], store.values[number])
-            reading = Reading(cos, sin, keys, values, place, canvas.real if padded else None, dense)
-            if few or self.many is None:
+            reading = Reading(cos, sin, keys, values, place, canvas.real if padded else None, dense, leaving if last else None)
+            if few or last or self.many is None:
                 now = run_layer(now, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen))
             else:
                 now = Sum(self.many(now.x, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen)))
         hidden = settled(now, self.norm.weight, self.norm.eps)[1]
-        return (hidden if dense is None else hidden.index_select(0, dense.slot)).unflatten(0, (rows, chosen))
+        hidden = hidden if dense is None else hidden.index_select(0, dense.slot)
+        if leaving is not None and not trims:
+            hidden = hidden.index_select(0, leaving)
+        return hidden.unflatten(0, (rows, -1))
+
+
+def among(only: Tensor, chosen: int) -> Tensor:
+    """(B, T), which of the M of each row -> (B * T,), which of the B * M."""
+    return only.flatten() if len(only) == 1 else (only + chosen * torch.arange(len(only), device=only.device)[:, None]).flatten()
 
 
 def of_llada(block: Any) -> Layer:

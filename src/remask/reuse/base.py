@@ -50,11 +50,13 @@ class Reuse(Part, Protocol):
     stores: the rule asks for single positions, so keys and values are kept; else a row is computed whole or not at all.
     lone: a model with shifted logits doesn't compute the left neighbours too (Fast-dLLM's Dream, for parity).
     compares: the rule reads how far posteriors moved since the pass before.
+    covers: in every pass it computes all that is eligible, with every window; none of it is served from an older pass.
     stale: what was edited need not be computed next (for parity with methods that leave it; all others are served from true keys).
     """
 
     papers: ClassVar[tuple[Paper, ...]] = ()
     stores: ClassVar[bool] = False
+    covers: ClassVar[bool] = False
 
     @property
     def lone(self) -> bool:

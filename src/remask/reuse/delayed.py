@@ -24,6 +24,7 @@ class Delayed(Reuse):
 
     refresh: int = 8
     stores: ClassVar[bool] = True
+    covers: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
 
     def __post_init__(self) -> None:

@@ -26,6 +26,7 @@ class Prefix(Reuse):
     refresh: int = 0
     compat_first_token: bool = False
     stores: ClassVar[bool] = True
+    covers: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (FAST_DLLM,)
 
     def __post_init__(self) -> None:
@@ -71,6 +72,10 @@ class Dual(Reuse):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_refresh(self.refresh)
+
+    @property
+    def covers(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.inner.covers
 
     @property
     def lone(self) -> bool:

@@ -27,6 +27,7 @@ class Vicinity(Reuse):
     warmup: int = 4
     refresh: int = 0
     stores: ClassVar[bool] = True
+    covers: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (DINFER,)
 
     def __post_init__(self) -> None:

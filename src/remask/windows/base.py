@@ -14,7 +14,7 @@ from remask.prediction import Belief
 
 
 class Window(Part, Protocol):
-    """`eligible` returns (B, L) bool, a subset of the masked positions; `span` the whole open block.
+    """`eligible` returns (B, L) bool, a subset of the masked positions of `span`, which is the whole open block.
 
     `init` gives the window's memory of a canvas, which may be partly written.
     grows: the window may lengthen the canvas before a pass.
