@@ -9,6 +9,7 @@ import torch
 import remask
 from remask.captured import Captured
 from remask.engine import Engine
+from remask.kernels.attention import rows_library, rows_twin
 from remask.models.fused import Fused
 from remask.models.fused_model import FusedModel
 from remask.training.captured import CapturedUpdate
@@ -180,9 +181,24 @@ def test_the_engine_on_fused_layers_writes_what_the_model_writes_alone(family):
     assert plain == fused
 
 
-def test_fused_layers_without_padding_stay_near_float32_in_bfloat16():
-    wide, model = network("grouped").cuda(), network("grouped").cuda().bfloat16()
+@pytest.mark.parametrize("family", ["llada", "grouped"])
+def test_fused_layers_without_padding_stay_near_float32_in_bfloat16(monkeypatch, family):
+    """Rows behind one another where as many heads have keys as have queries, in padded copies elsewhere."""
+    calls = []
+    monkeypatch.setattr("remask.models.fused.attend_rows", lambda *each, attend=remask.models.fused.attend_rows: calls.append(1) or attend(*each))
+    wide, model = network(family).cuda(), network(family).cuda().bfloat16()
     first = on_gpu(canvas([[3] * 20, [1, 4], [5]] * 4, 20))
     with torch.inference_mode():
         expected, found = wide.forward(first)[0][first.real], FusedModel(model).forward(first)[0][first.real]
     assert (found.float() - expected).norm() / expected.norm() < 3e-2
+    assert bool(calls) == (family == "llada")
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_rows_behind_one_another_do_not_see_each_other(width):
+    generator = torch.Generator("cuda").manual_seed(0)
+    mixed = torch.randn(157, 12, width, device="cuda", generator=generator).bfloat16()
+    query, key, value = (mixed[:, at : at + 4] for at in (0, 4, 8))  # views, as layers have them
+    ends = torch.tensor([0, 100, 100, 101, 157], dtype=torch.int32, device="cuda")
+    expected = rows_twin(query.double(), key.double(), value.double(), ends, 100)
+    torch.testing.assert_close(rows_library(query, key, value, ends, 120).double(), expected, rtol=2e-2, atol=1e-2)

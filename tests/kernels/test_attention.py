@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from remask.kernels.attention import attend, attend_kernel
+from remask.kernels.attention import attend, attend_kernel, attend_rows
 from tests.kernels.test_layer import close, random
 from tests.kernels.ways import WAYS, on
 
@@ -27,3 +27,14 @@ def test_few_queries_over_all_keys(way, dtype, rows, heads, key_heads, chosen, l
     scores = scores if seen is None else scores.masked_fill(~seen[:, None, None], float("-inf"))
     assert found.dtype == dtype
     close(way, found, (scores.softmax(-1) @ wide[2]).transpose(1, 2).flatten(2))
+
+
+def test_rows_behind_one_another_do_not_see_each_other():
+    """As one after the other, with two heads a key, an empty row and one of a single position."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(17, heads, 8, dtype=torch.float64, generator=generator) for heads in (4, 2, 2))
+    found = attend_rows(query, key, value, torch.tensor([0, 9, 9, 10, 17], dtype=torch.int32), 9)
+    assert found.shape == (17, 32)
+    for row in (slice(0, 9), slice(9, 10), slice(10, 17)):
+        alone = attend(*(part[row].transpose(0, 1)[None] for part in (query, key, value)), None)[0]
+        torch.testing.assert_close(found[row], alone, rtol=1e-12, atol=1e-12)

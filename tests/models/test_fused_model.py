@@ -133,6 +133,26 @@ def test_padding_is_left_out_of_the_products(monkeypatch):
         assert set(counts) == {6}
 
 
+@pytest.mark.parametrize(("family", "rows"), [("llada", True), ("grouped", True), ("dream", False)])
+def test_attention_reads_rows_as_they_lie_where_nothing_is_stored(monkeypatch, family, rows):
+    """Not of a Dream, where what stands before a row is computed and not seen; gaps of any kind are padding."""
+    monkeypatch.setattr("remask.models.fused.FEW", 0)
+    calls = []
+    monkeypatch.setattr("remask.models.fused.attend_rows", lambda *each, attend=remask.models.fused.attend_rows: calls.append(len(each[0])) or attend(*each))
+    model, tokens = network(family), torch.arange(36).view(3, 12) % 9 + 1
+    real = torch.ones(3, 12, dtype=torch.bool)
+    real[0, :5], real[1, 4:6], real[1, 11], real[2] = False, False, False, False
+    real[2, 7] = True
+    first = remask.Canvas(tokens, real, real, model.mask_id)
+    with torch.inference_mode():
+        fused = FusedModel(model)
+        torch.testing.assert_close(fused.forward(first)[0][real], model.forward(first)[0][real], rtol=1e-4, atol=1e-5)
+        assert calls == [int(real.sum())] * rows * len(fused.layers.layers)
+        calls.clear()
+        fused.forward(first, Chosen(), None)
+        assert calls == []
+
+
 @pytest.mark.parametrize(
     ("decoder", "reuse", "asked"), [("threshold:0.2", "fresh", True), ("threshold:0.2", "dual", True), ("local_leap", "fresh", False), ("threshold:0.2", "surelock", False)]
 )

@@ -46,3 +46,32 @@ def attend_kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None
     from remask.kernels.attention_triton import launch_attend
 
     return launch_attend(query, key, value, seen, {"PARTS": parts, "num_stages": 3 if parts == 1 else 2})
+
+
+def reads_rows(query: Tensor, heads: int, key_heads: int) -> bool:
+    """Whether `attend_rows` takes heads of such a tensor: all on the CPU, on a GPU what the library's kernel does."""
+    return not query.is_cuda or (query.dtype in (torch.bfloat16, torch.float16) and heads == key_heads)
+
+
+def attend_rows(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int) -> Tensor:
+    """query (T, H, E) over key and value (T, K, E), of rows that lie behind one another and do not see each other, at the scale E ** -0.5 -> (T, H * E).
+
+    ends: (B + 1,) int32, where each row begins, and T.  longest: no row has more positions.
+    """
+    return (rows_library if query.is_cuda else rows_twin)(query, key, value, ends, longest)
+
+
+def rows_twin(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int) -> Tensor:
+    """The same a row at a time."""
+    sizes = ends.diff().tolist()
+    queries, keys, values = (part.transpose(0, 1)[None].split(sizes, 2) for part in (query, key, value))
+    return torch.cat([attend(*row, None)[0] for row in zip(queries, keys, values, strict=True)])
+
+
+def rows_library(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int) -> Tensor:
+    """The same by the library's FlashAttention."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    mixed = varlen_attn(query, key, value, ends, ends, longest, longest)
+    assert isinstance(mixed, Tensor)
+    return mixed.flatten(1)

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from remask.canvas import Canvas
 from remask.errors import RemaskError
-from remask.kernels.attention import FEW, attend, attend_few
+from remask.kernels.attention import FEW, attend, attend_few, attend_rows
 from remask.kernels.layer import Sum, added, linear, linear_twin, normed_twin, settled, turn, turn_twin
 from remask.models.attention import positions, rotary
 from remask.models.bodies import empty_store, predicting
@@ -52,19 +53,27 @@ class Dense:
     """The T of B * M positions that are computed; the others are padding, or what a row repeats.
 
     at: (T,) int64, where each stands among the B * M.  slot: (B * M,) int64, which of the T stands at each place: its own, or the last before it.
+    ends: (B + 1,) int32, where the rows begin among the T, and T, if the T are also what each row may see: attention then reads them as they lie, else padded copies.
+    longest: M.
     """
 
     at: Tensor
     slot: Tensor
+    ends: Tensor | None = None
+    longest: int = 0
 
     @staticmethod
-    def of(needed: Tensor) -> Dense | None:
-        """From (B, M) bool, of which it waits for the count; None where leaving the others out would not pay."""
+    def of(needed: Tensor, *, sees: bool = False) -> Dense | None:
+        """From (B, M) bool, of which it waits for the count; None where leaving the others out would not pay.  sees: a row sees all of its own, and nothing else."""
         if needed.numel() <= FEW:  # so few take as long as their weights are read, whatever their number
             return None
         flat = needed.flatten()
         at = flat.nonzero()[:, 0]
-        return None if not 0 < len(at) <= DENSE * len(flat) else Dense(at, (flat.long().cumsum(0) - 1).clamp(min=0))
+        if not 0 < len(at) <= DENSE * len(flat):
+            return None
+        slot = flat.long().cumsum(0) - 1
+        ends = functional.pad(slot.view_as(needed)[:, -1] + 1, (1, 0)).int() if sees else None
+        return Dense(at, slot.clamp(min=0), ends, needed.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +81,7 @@ class Reading:
     """What a layer reads beside its input. cos, sin: (B or 1, M, E).  keys, values: (B, K, L, E), what is stored, None if nothing is.
 
     place: (B, M), the positions computed, None for all.  seen: (B, L) bool, the keys that are real, None for all.  dense: of the B * M, those that enter the layer, None for all.
-    leaving: (B * T,) int64, of the B * M those whose states leave it, None for all that enter; not both.
+    leaving: (B * T,) int64, of the B * M those whose states leave it, None for all that enter; not both.  apart: the B rows that stand here as one of T positions, where they do.
     """
 
     cos: Tensor
@@ -83,6 +92,14 @@ class Reading:
     seen: Tensor | None
     dense: Dense | None = None
     leaving: Tensor | None = None
+    apart: Dense | None = None
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(B, H, M, E) queries over the keys and values (B, K, L, E) that each may see -> (B * M, H * E)."""
+        if self.apart is None or self.apart.ends is None:
+            return attend_few(query, key, value, self.seen).flatten(0, 1)
+        query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))
+        return attend_rows(query, key, value, self.apart.ends, self.apart.longest)
 
 
 def run_layer(before: Sum, layer: Layer, reading: Reading, heads: int, eps: float, *, shape: tuple[int, int]) -> Sum:
@@ -93,7 +110,7 @@ def run_layer(before: Sum, layer: Layer, reading: Reading, heads: int, eps: floa
     query, key, value = turn(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
     if reading.leaving is not None:
         x, query = x.index_select(0, reading.leaving), asking(query, reading.leaving)
-    seen = attend_few(query, key, value, reading.seen).flatten(0, 1)
+    seen = reading.attend(query, key, value)
     x, normal = settled(added(seen if dense is None else seen.index_select(0, dense.at), layer.out, layer.out_bias, x), layer.norm2, eps)
     inner = linear(normal, layer.gate_up, layer.gate_up_bias, gated=True)
     return added(inner, layer.down, layer.down_bias, x)
@@ -188,14 +205,18 @@ class Fused:
     def through(self, canvas: Canvas, place: Tensor | None, store: Store | None, *, padded: bool, dense: Dense | None = None, only: Tensor | None = None) -> Tensor:
         """All layers, and the last norm, over the whole canvas or the positions `place`: (B, M, D), each where it was computed.
 
-        only: (B, T) int64, which of the M are returned, (B, T, D). Where that pays (TRIMMED) the last layer makes of the others keys and values, no more.
+        only: (B, T) int64, which of the M are returned, (B, T, D); not of rows apart. Where that pays (TRIMMED) the last layer makes of the others keys and values, no more.
         """
         tokens, where = canvas.tokens, positions(canvas.real) if padded else None
         if place is not None:
             tokens, where = tokens.gather(1, place), place if where is None else where.gather(1, place)
+        apart = dense if dense is not None and dense.ends is not None else None
+        if apart is not None:
+            assert where is not None
+            tokens, where, dense = tokens.flatten()[apart.at][None], where.flatten()[apart.at][None], None
         cos, sin = (angles[None, : canvas.shape[1]] if where is None else angles[where] for angles in (self.cos, self.sin))
         rows, chosen = tokens.shape
-        few = self.many is None or dense is not None or tokens.numel() <= EAGER
+        few = self.many is None or apart is not None or dense is not None or tokens.numel() <= EAGER
         entering = tokens.flatten() if dense is None else tokens.flatten()[dense.at]
         leaving = None if only is None else among(only, chosen)
         trims = leaving is not None and tokens.numel() > FEW and len(leaving) <= TRIMMED * tokens.numel()
@@ -203,12 +224,14 @@ class Fused:
         for number, layer in enumerate(self.layers):
             last = trims and number == len(self.layers) - 1
             keys, values = (None, None) if store is None else (store.keys[number], store.values[number])
-            reading = Reading(cos, sin, keys, values, place, canvas.real if padded else None, dense, leaving if last else None)
+            reading = Reading(cos, sin, keys, values, place, canvas.real if padded else None, dense, leaving if last else None, apart)
             if few or last or self.many is None:
                 now = run_layer(now, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen))
             else:
                 now = Sum(self.many(now.x, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen)))
         hidden = settled(now, self.norm.weight, self.norm.eps)[1]
+        if apart is not None:
+            return hidden.index_select(0, apart.slot).unflatten(0, canvas.shape)
         hidden = hidden if dense is None else hidden.index_select(0, dense.slot)
         if leaving is not None and not trims:
             hidden = hidden.index_select(0, leaving)

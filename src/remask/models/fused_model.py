@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from remask.canvas import Canvas
+from remask.kernels.attention import reads_rows
 from remask.models.base import Network
 from remask.models.dream import Dream
 from remask.models.fused import Dense, Fused
@@ -61,15 +62,17 @@ class FusedModel(Network):
         canvas = replace(canvas, real=canvas.real.contiguous())
         if chosen is not None:
             store = self.layers.empty(*canvas.shape) if store is None else in_order(store)
-        hidden = self.layers.through(canvas, place, store, padded=padded, dense=self.dense(canvas, place, padded))
+        hidden = self.layers.through(canvas, place, store, padded=padded, dense=self.dense(canvas, place, padded, stores=store is not None))
         return (aligned(hidden, self.shift), None) if chosen is None else (hidden, store)
 
-    def dense(self, canvas: Canvas, place: Tensor | None, padded: bool) -> Dense | None:
+    def dense(self, canvas: Canvas, place: Tensor | None, padded: bool, *, stores: bool) -> Dense | None:
         """The positions to be computed: real ones and, where logits are shifted, what stands before one; of chosen ones each once."""
         if place is not None:
             return Dense.of(torch.cat([torch.ones_like(place[:, :1], dtype=torch.bool), place[:, 1:] != place[:, :-1]], 1))
         if not padded:
             return None
+        if self.shift == 0:
+            return Dense.of(canvas.real, sees=not stores and reads_rows(self.layers.last, self.layers.heads, self.layers.key_heads))
         ahead = torch.cat([canvas.real[:, self.shift :], torch.zeros_like(canvas.real[:, : self.shift])], 1)
         return Dense.of(canvas.real | ahead)
 
