@@ -33,7 +33,7 @@ def observe(rule, now, before, *, masked_before=(), masked_after=(), touched=(),
     after = Canvas(tokens.masked_fill(places(masked_after), MASK), given, real, MASK)
     logits = logits_of([now])
     made = Pass(real & ~places(locked) if active is None else places(active), Belief(logits, logits.argmax(-1)), logits_of([before]), Edit(places(touched), tokens), after)
-    state = Locks(places(locked), torch.zeros_like(tokens))
+    state = Locks(places(locked), places(locked).long() * rule.patience)  # what locked has been calm
     return rule.observe(Scene(seen, real, places(touched), torch.tensor([step])), made, state).locked[0].nonzero()[:, 0].tolist()
 
 
@@ -74,6 +74,25 @@ def test_an_edit_unlocks_unless_it_is_forbidden():
     locked = torch.tensor([[True, False]])
     assert torch.equal(rule.protected(Locks(locked, locked.long())), locked)
     assert SureLock().protected(Locks(locked, locked.long())) is None
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_an_edit_of_a_running_decode_unlocks(patience):
+    """A locked position is not computed when it is edited, so nothing else in that pass says that it is calm no more."""
+    seen = []
+
+    class Watched(SureLock):
+        def observe(self, scene, made, state):
+            after = super().observe(scene, made, state)
+            seen.append((int((state.locked & made.edit.touched).sum()), int((after.locked & made.edit.touched).sum())))
+            return after
+
+    rule = Watched(eps=0.5, gate=100, patience=patience)
+    for _ in remask.denoise(network("llada"), canvas(new=24), decoder=remask.ReMDM(steps=24), reuse=rule, seed=1):
+        pass
+    edited, still = map(sum, zip(*seen, strict=True))
+    assert edited > 5
+    assert still == 0
 
 
 def test_a_recheck_unlocks_what_has_moved():

@@ -93,7 +93,8 @@ class SureLock(Reuse):
         settled = sure & (drift <= self.eps)
         again = locked & made.active
         moved = again & (divergence(made.belief, made.before, again) > self.eps)
-        calm = torch.where(settled, state.calm + 1, torch.where(made.active & (looks | again), 0, state.calm))
+        over = (made.active & (looks | again)) | made.edit.touched  # a locked position is not active when it is edited
+        calm = torch.where(settled, state.calm + 1, torch.where(over, 0, state.calm))
         return Locks((locked & ~moved) | (calm >= self.patience), calm, anchor)
 
     def protected(self, state: Locks) -> Tensor | None:
