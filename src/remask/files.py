@@ -42,6 +42,11 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
+def file_name(spec: str) -> str:
+    """A spec string, or another name of what a file holds, as the file's name."""
+    return "".join(character if character.isalnum() or character in ".=,-_" else "~" for character in spec)
+
+
 def cut_torn_line(path: Path) -> None:
     """Cut the file behind its last newline, in place: written anew, a kill would lose its whole lines too."""
     with open(path, "r+b") as file:

@@ -37,6 +37,7 @@ def run(
     from remask.cli import tables
     from remask.evaluation.text.measure import cut, drawn, measure, of_judge, summarise
     from remask.evaluation.text.network import of_network
+    from remask.files import file_name
     from remask.shapers import sampling
     from remask.spec import parse_sampler
     from remask.training.data import read_stream
@@ -74,8 +75,3 @@ def open_judge(judge: str, device: str, dtype: str) -> Any:
     if not isinstance(reader, Causal):
         raise remask.RemaskError(f"{judge!r} is a {type(reader).__name__}, which cannot judge text from left to right; pass a CausalJudge checkpoint")
     return reader
-
-
-def file_name(name: str) -> str:
-    """A sampler's spec as a file's name."""
-    return "".join(character if character.isalnum() or character in ".=-_" else "_" for character in name)

@@ -179,13 +179,13 @@ class STaRR(Decoder):
         age = torch.arange(self.window, device=state.seen.device)
         counts = (age < state.seen[..., None]).double()
         if self.signals == "confidence" or state.tops is None or state.ids is None:
-            variance = spread(state.history.double(), counts, self.detrend)
+            variance = detrended_variance(state.history.double(), counts, self.detrend)
         else:
             # the probabilities over steps of the tokens that are likeliest now; one that was not kept counts as 0
             now = state.ids[:, :, :1, :]
             match = state.ids[..., :, None] == now[..., None, :]
             over = (state.tops[..., :, None] * match).sum(3).double()
-            variance = spread(over.transpose(2, 3), counts[:, :, None, :].expand(-1, -1, over.shape[3], -1), self.detrend).sum(-1)
+            variance = detrended_variance(over.transpose(2, 3), counts[:, :, None, :].expand(-1, -1, over.shape[3], -1), self.detrend).sum(-1)
         return variance.float() if self.metric == "var" else variance.sqrt().float()
 
     def spatial_signal(self, state: Trace, confidence: Tensor, masked: Tensor, view: View) -> Tensor:
@@ -263,7 +263,7 @@ class STaRR(Decoder):
         return tau
 
 
-def spread(values: Tensor, counts: Tensor, detrend: str) -> Tensor:
+def detrended_variance(values: Tensor, counts: Tensor, detrend: str) -> Tensor:
     """(..., W) values, newest first, and which count (float) -> (...) population variance, if asked without their trend."""
     number = counts.sum(-1)
     if detrend == "diff":
