@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from remask.cli.options import Batch, DecoderSpec, Device, Dtype, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec, open_model, parts
+from remask.cli.options import Batch, DecoderSpec, Device, Dtype, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec, counting, open_model, parts
 
 if TYPE_CHECKING:
     from remask.evaluation.frontier_points import Point
@@ -44,7 +44,6 @@ def decoders(
       remask bench decoders wordmath --decoder starr --decoder dus --out bench.json
     """
     from rich.console import Console
-    from rich.progress import Progress
 
     from remask.cli import tables
     from remask.evaluation import tasks
@@ -56,9 +55,8 @@ def decoders(
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split)
     network = open_model(model or chosen.model, device, dtype)
-    with Progress(transient=True) as progress:
-        bar = progress.add_task(task, total=n * len(specs))
-        found = compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=lambda done: progress.update(bar, completed=done))
+    with counting(task, n * len(specs)) as report:
+        found = compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report)
     if out is not None:
         write_json(out, {"task": task, "split": split, "window": window, "reuse": reuse, "batch": batch, "decoders": found})
     Console().print(tables.decoders(found, REFERENCE))
@@ -147,7 +145,6 @@ def reuse(
 ) -> None:
     """Reuse rules against the same decoder without reuse: accuracy, flipped tokens, FLOPs of the layers and seconds, in one run."""
     from rich.console import Console
-    from rich.progress import Progress
 
     from remask.cli import tables
     from remask.evaluation import reuse as judge
@@ -159,10 +156,9 @@ def reuse(
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split)
     network = open_model(model or chosen.model, device, dtype)
-    with Progress(transient=True) as progress:
-        bar = progress.add_task(task, total=n * len(specs))
-        found = {}
-        for found in judge.compare(network, items, rules, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=lambda done: progress.update(bar, completed=done)):
+    found = {}
+    with counting(task, n * len(specs)) as report:
+        for found in judge.compare(network, items, rules, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report):
             if out is not None:
                 write_json(out, {"task": task, "split": split, "decoder": decoder, "window": window, "batch": batch, "reuse": found})
     Console().print(tables.reuse(found, f"{task}, {n} {split} items, {decoder}, window {window}"))

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from remask.cli import text
-from remask.cli.options import TASKS, Batch, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, TaskModel, Trace, WindowSpec, open_model, open_trace, parts
+from remask.cli.options import TASKS, Batch, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, TaskModel, Trace, WindowSpec, counting, open_model, open_trace, parts
 
 if TYPE_CHECKING:
     from remask.denoise import Step
@@ -71,8 +71,6 @@ def run(
         network = open_model(model or "demo", device, dtype, fused=fused)
         harnessed(task, network, made, batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files, trace=trace)
         return
-    from rich.progress import Progress
-
     from remask.evaluation import tasks
     from remask.evaluation.harness import evaluate, summarise
 
@@ -80,11 +78,9 @@ def run(
     items = chosen.sample(n, seed=seed, split=split, **({"stratum": stratum} if stratum else {}))
     network = open_model(model or chosen.model, device, dtype, fused=fused)
     told = {"task": task, "model": (model or chosen.model) + " fused" * fused, "decoder": decoder, "window": window, "reuse": reuse}
-    with Progress(transient=True) as progress, open_trace(trace, network.tokenizer, resume=out is not None and out.exists()) as file:
-        bar = progress.add_task(task, total=len(items))
-        asked: dict[str, Any] = {**made, "max_new_tokens": chosen.max_new_tokens, "batch": batch, "seed": seed, "out": out}
-        asked |= {"report": lambda done: progress.update(bar, completed=done), "through": partial(recorded, trace=file, seed=seed, told=told)}
-        records = evaluate(network, items, **asked)
+    with counting(task, len(items)) as report, open_trace(trace, network.tokenizer, resume=out is not None and out.exists()) as file:
+        through = partial(recorded, trace=file, seed=seed, told=told)
+        records = evaluate(network, items, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, out=out, report=report, through=through, **made)
     typer.echo(json.dumps({"task": task, "split": split, "decoder": decoder, "window": window, "reuse": reuse, "batch": batch, **summarise(records, network)}, indent=2))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,3 +69,13 @@ def open_trace(path: Path | None, tokenizer: Any, *, resume: bool = False) -> Ab
     from remask.trace.file import TraceFile
 
     return nullcontext() if path is None else TraceFile(path, tokenizer, resume=resume)
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar in the terminal while something goes on, and what takes how many are done."""
+    from rich.progress import Progress
+
+    with Progress(transient=True) as progress:
+        bar = progress.add_task(what, total=total)
+        yield lambda done: progress.update(bar, completed=done)
