@@ -201,6 +201,36 @@ def test_eval_is_resumable_and_reports_what_the_contract_asks(checkpoint, tmp_pa
     assert first["forwards_per_row"] == again["forwards_per_row"]
 
 
+@pytest.mark.parametrize(
+    ("other", "both"),
+    [
+        (["--dtype", "bfloat16"], "dtype float32, not bfloat16"),
+        (["--fused"], "model MODEL, not MODEL fused"),
+        (["--decoder", "threshold"], "decoder low_confidence, not threshold"),
+        (["--reuse", "dual"], "reuse fresh, not dual"),
+    ],
+)
+def test_eval_does_not_go_on_with_a_file_that_was_made_otherwise(other, both, checkpoint, tmp_path):
+    out = tmp_path / "results.jsonl"
+    command = ["eval", "sudoku4", "--model", str(checkpoint), "--out", str(out), "--dtype", "float32"]
+    assert remask_command(*command, "-n", "2").returncode == 0
+    kept = out.read_bytes()
+    refused = remask_command(*command, "-n", "3", *other)
+    assert refused.returncode == 2
+    assert refused.stderr == f"error: {out} holds results with {both.replace('MODEL', str(checkpoint))}; name another file, or remove it\n"
+    assert out.read_bytes() == kept
+    assert json.loads(remask_command(*command, "-n", "3", "--batch", "1").stdout)["items"] == 3
+    assert out.read_bytes().startswith(kept)
+
+
+def test_a_file_that_does_not_say_what_made_it_is_refused_only_if_that_is_asked(checkpoint, tmp_path):
+    model, out, items = remask.load(checkpoint), tmp_path / "results.jsonl", tasks.get("sudoku4").sample(2, seed=0)
+    records = evaluate(model, items, max_new_tokens=16, out=out)
+    assert evaluate(model, items, max_new_tokens=16, out=out) == records
+    with pytest.raises(RemaskError, match="do not say what made them; name another file, or remove it"):
+        evaluate(model, items, max_new_tokens=16, out=out, settings={"model": "tiny"})
+
+
 def test_results_of_other_items_are_refused(checkpoint, tmp_path):
     model, out = remask.load(checkpoint), tmp_path / "results.jsonl"
     task = tasks.get("sudoku4")

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Rows, Temperature, TopK, TopP, Trace, WindowSpec, open_model, open_trace
+from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Rows, Temperature, TopK, TopP, Trace, WindowSpec, network_settings, open_model, open_trace
 
 
 def run(
     source: Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, each with a prompt, messages or tokens; id and any of the options below may stand beside it.")],
-    out: Annotated[Path, typer.Argument(help="JSON lines in the order of the input; an unfinished file is continued.")],
+    out: Annotated[Path, typer.Argument(help="JSON lines in the order of the input; an unfinished file of the same settings is continued.")],
     model: Model = "demo",
     device: Device = "cpu",
     dtype: Dtype = "",
@@ -52,9 +52,8 @@ def run(
         else:
             work = partial(through, engine, settings=settings, trace=file)
         bar = progress.add_task(source.name)
-        failed = work_through(
-            source, out, settings, work, network=f"{model} {dtype}" + " fused" * fused, report=lambda done, total: progress.update(bar, completed=done, total=total)
-        )
+        network = network_settings(model, device, dtype, fused=fused)
+        failed = work_through(source, out, settings, work, network=network, report=lambda done, total: progress.update(bar, completed=done, total=total))
     if failed:
         typer.echo(f"{failed} lines failed; their `error` in {out} says why", err=True)
         raise typer.Exit(1)

@@ -12,7 +12,26 @@ import typer
 from typer.core import TyperGroup
 
 from remask.cli import text
-from remask.cli.options import TASKS, Batch, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, TaskModel, Trace, WindowSpec, counting, open_model, open_trace, parts
+from remask.cli.options import (
+    TASKS,
+    Batch,
+    DecoderSpec,
+    Device,
+    Dtype,
+    Fused,
+    Items,
+    ReuseSpec,
+    Seed,
+    Split,
+    TaskModel,
+    Trace,
+    WindowSpec,
+    counting,
+    network_settings,
+    open_model,
+    open_trace,
+    parts,
+)
 
 if TYPE_CHECKING:
     from remask.denoise import Step
@@ -50,7 +69,7 @@ def run(
     reuse: ReuseSpec = "fresh",
     batch: Batch = 16,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="JSON lines, one per item; an unfinished file is continued.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON lines, one per item; an unfinished file of the same settings is continued.")] = None,
     trace: Trace = None,
     harness: Annotated[bool, typer.Option("--harness", help="The task is one of lm-evaluation-harness (extra `harness`).")] = False,
     limit: Annotated[int | None, typer.Option(help="With --harness: only so many items.")] = None,
@@ -77,10 +96,10 @@ def run(
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split, **({"stratum": stratum} if stratum else {}))
     network = open_model(model or chosen.model, device, dtype, fused=fused)
-    told = {"task": task, "model": (model or chosen.model) + " fused" * fused, "decoder": decoder, "window": window, "reuse": reuse}
+    told = {"task": task, **network_settings(model or chosen.model, device, dtype, fused=fused), "decoder": decoder, "window": window, "reuse": reuse}
     with counting(task, len(items)) as report, open_trace(trace, network.tokenizer, resume=out is not None and out.exists()) as file:
-        through = partial(recorded, trace=file, seed=seed, told=told)
-        records = evaluate(network, items, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, out=out, report=report, through=through, **made)
+        asked: dict[str, Any] = {"max_new_tokens": chosen.max_new_tokens, "batch": batch, "seed": seed, "out": out, "settings": {**told, "seed": seed}}
+        records = evaluate(network, items, report=report, through=partial(recorded, trace=file, seed=seed, told=told), **asked, **made)
     typer.echo(json.dumps({"task": task, "split": split, "decoder": decoder, "window": window, "reuse": reuse, "batch": batch, **summarise(records, network)}, indent=2))
 
 

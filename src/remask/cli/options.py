@@ -64,6 +64,16 @@ def open_model(model: str, device: str, dtype: str, revision: str | None = None,
         raise remask.RemaskError(f"{model} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out --fused") from None
 
 
+def network_settings(model: str, device: str, dtype: str, *, fused: bool = False) -> dict[str, str]:
+    """What results depend on of a network, as a file of results notes it; what it is computed on by its kind, so that a run may go on on another card."""
+    import torch
+
+    from remask.models.loading import usual
+
+    kind = torch.device(device).type
+    return {"model": model + " fused" * fused, "device": kind, "dtype": dtype or str(usual(torch.device(kind)) or "as stored").removeprefix("torch.")}
+
+
 def open_trace(path: Path | None, tokenizer: Any, *, resume: bool = False) -> AbstractContextManager[TraceFile | None]:
     """The file of --trace, or None without one; resume: go on with one that is there."""
     from remask.trace.file import TraceFile

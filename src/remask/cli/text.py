@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from remask.cli.options import Device, Dtype, Seed, TopP, open_model
+from remask.cli.options import Device, Dtype, Seed, TopP, network_settings, open_model
 
 if TYPE_CHECKING:
     from remask.evaluation.text.measure import Rows
@@ -44,6 +44,7 @@ def run(
     from remask.spec import parse_sampler
     from remask.training.data import read_stream
 
+    writer, critic = (" ".join(network_settings(name, device, dtype).values()) for name in (model, judge))
     parts = {spec: parse_sampler(spec) for spec in dict.fromkeys(sampler or ["ancestral:steps=32", "remdm:steps=32"])}
     network, reader = open_model(model, device, dtype), open_judge(judge, device, dtype)
     if reader.vocab_size != network.vocab_size:
@@ -51,9 +52,9 @@ def run(
     shapers = sampling(temperature, top_p)
     text = cut(read_stream(real), length)
     against = text(list(range(n, 2 * n)))[0]
-    made = {"real text": (text, str(real)), "the judge's own": (of_judge(reader, length, seed=seed), judge)}
-    made |= {spec: (drawn(network, part, length, shapers=shapers, seed=seed), f"{model} temperature {temperature} top-p {top_p}") for spec, part in parts.items()}
-    named = {name: (rows, f"{name}, {source}, {length} tokens, seed {seed}, judge {judge}") for name, (rows, source) in made.items()}
+    made = {"real text": (text, str(real)), "the judge's own": (of_judge(reader, length, seed=seed), critic)}
+    made |= {spec: (drawn(network, part, length, shapers=shapers, seed=seed), f"{writer} temperature {temperature} top-p {top_p}") for spec, part in parts.items()}
+    named = {name: (rows, f"{name}, {source}, {length} tokens, seed {seed}, judge {critic}") for name, (rows, source) in made.items()}
     records = measured(named, n, reader, out, batch)
     found = [{"name": name, **summarise(rows, reader, against)} for name, rows in records.items()]
     about = {"name": "network", "model": model, **of_network(network, text(list(range(n)))[0], seed=seed, batch=batch)}
