@@ -53,7 +53,7 @@ class STaRR(Decoder):
     """Our reconstruction after STaRR. Write what reaches tau = c_slow + (c_fast - c_slow) u^p; if nothing does, the best.
 
     u in [0, 1] is instability: `lam` parts temporal (deviation of the last `window` confidences over `sigma`) and the rest
-    spatial (deviation from the masked neighbours within `radius` over `delta`). Until a candidate was seen `min_history` times,
+    spatial (deviation from the masked neighbours within `radius` over `delta`); an infinite sigma or delta leaves its part out. Until a candidate was seen `min_history` times,
     tau is c_fast, which is Fast-dLLM's static threshold; so it is with c_slow = c_fast, p = 0 or window = 1.
 
     signals: confidence, or distribution (deviation of the `top` likeliest tokens' probabilities; one minus the cosine with the
@@ -67,6 +67,7 @@ class STaRR(Decoder):
     """
 
     everywhere: ClassVar[bool] = False
+    unbounded: ClassVar[tuple[str, ...]] = ("sigma", "delta")
     c_fast: float = 0.9
     c_slow: float = 0.6
     window: int = 3
