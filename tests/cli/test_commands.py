@@ -24,6 +24,7 @@ from remask.evaluation.intervals import wilson
 from remask.evaluation.results import read_records
 from remask.evaluation.sweeps import settings
 from remask.models import fused
+from remask.models.fused_model import FusedModel
 from remask.text.ending import before_end
 
 
@@ -427,6 +428,18 @@ def test_help_has_examples_and_they_use_options_that_exist(verb, monkeypatch):
         words = shlex.split(" ".join(example.split()).partition(" remask train")[2] if example.startswith("torchrun") else example)
         if example.startswith(f"remask {verb}"):
             assert {word for word in words if re.match(r"--?[a-z]", word)} <= known
+
+
+def test_a_trace_announces_its_reader(checkpoint, monkeypatch, tmp_path):
+    """The head of fused layers then runs once a pass."""
+    counts = []
+    monkeypatch.setattr(FusedModel, "head", lambda self, hidden, head=FusedModel.head: counts.append(len(hidden.shape)) or head(self, hidden))
+    for name, words in {"generate": ["generate", "12", "--max-new-tokens", "6"], "eval": ["eval", "sudoku4", "-n", "2"]}.items():
+        for traced in ([], ["--trace", str(tmp_path / name)]):
+            counts.clear()
+            done = remask_command(*words, "--model", str(checkpoint), "--fused", "--decoder", "threshold:tau=0.2", *traced)
+            assert done.returncode == 0, done.stderr
+            assert set(counts) == {3 if traced else 2}, "states of whole rows, or of single positions"
 
 
 def test_every_option_has_a_help_text(monkeypatch):

@@ -67,7 +67,7 @@ def run(
     with open_trace(trace, network.tokenizer) as opened:
         through, behind = partial(seen, tokenizer=network.tokenizer, watch=watch, trace=opened, seed=seed, told=told), [after] if after else ()
         asked: dict[str, Any] = {**chosen, "max_new_tokens": max_new_tokens, "shapers": shapers, "seed": seed, "chat": chat, "unconditional": unconditional}
-        completion = remask.generate(network, [prompt], after=behind, through=through, **asked)[0]
+        completion = remask.generate(network, [prompt], after=behind, through=through, observed=trace is not None, **asked)[0]
     typer.echo(json.dumps({"text": completion.text, "tokens": completion.tokens, **asdict(completion.stats)}, ensure_ascii=False) if as_json else completion.text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -147,7 +148,8 @@ class Engine:
         canvas = Canvas.from_prompts([prompt], max_new_tokens=new, mask_id=model.mask_id, device=getattr(model, "device", None))
         if model.max_length is not None and canvas.shape[1] > model.max_length:
             raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
-        row = Row(ticket, canvas, self._bytes(request.plan), model.max_length)
+        plan = request.plan if getattr(model, "lazy", False) else replace(request.plan, observed=False)  # else it is all one, and rows of one plan share a step
+        row = Row(ticket, plan, canvas, self._bytes(plan), model.max_length)
         if self.memory is not None and row.nbytes > self.memory:
             raise RemaskError(f"a row of {row.longest} positions needs {int(row.nbytes):,} bytes and the engine has {self.memory:,}; shorten it, or raise memory=")
         return row
@@ -229,9 +231,6 @@ class Engine:
         try:
             before = lengthened(self._passes, cohort)
             after, seen = advance(self._passes, before)
-            for group, made in zip(after.groups, seen, strict=True):  # what will be told is computed here, where a failure is the row's own
-                if any(row.ticket.request.record or row.ticket.request.confidence for row in group.riders):
-                    _ = made.prediction.raw.logits
         except Exception as error:
             if cohort.count == 1:
                 stop_rows(cohort.groups[0], {0: "error"}, error)

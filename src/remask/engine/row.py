@@ -7,21 +7,20 @@ from dataclasses import replace
 from torch import Tensor
 
 from remask.canvas import Canvas
-from remask.denoise import Step
+from remask.denoise import Plan, Step
 from remask.engine.cohort import Group
 from remask.engine.request import Reason, Ticket, Update
 from remask.trace.record import Event, Opening, event
 
 
 class Row:
-    """A ticket with its first canvas (1, L), its plan, and the bytes that a position of it needs.
+    """A ticket with its plan, its first canvas (1, L), and the bytes that a position of it needs.
 
     start, stop: the positions that were asked for.  length, longest: positions now, and the most there can be; limit: the model's.
     """
 
-    def __init__(self, ticket: Ticket, canvas: Canvas, bytes_per_position: float, limit: int | None) -> None:
-        self.ticket, self.canvas, self.bytes_per_position = ticket, canvas, bytes_per_position
-        self.plan = ticket.request.plan
+    def __init__(self, ticket: Ticket, plan: Plan, canvas: Canvas, bytes_per_position: float, limit: int | None) -> None:
+        self.ticket, self.plan, self.canvas, self.bytes_per_position = ticket, plan, canvas, bytes_per_position
         self.opened = False
         self.start = len(ticket.request.prompt_ids)
         self.stop = self.start + ticket.request.max_new_tokens
