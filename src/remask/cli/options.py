@@ -47,10 +47,8 @@ def open_model(model: str, device: str, dtype: str, revision: str | None = None,
 
     import remask
 
-    try:
+    with naming(device):
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise remask.RemaskError(f"cannot use device {device!r} ({str(error).splitlines()[0]}); try --device cpu") from None
     if torch.device(device).type == "cpu":  # numbers below 1e-38 are worth nothing and slow some networks down tenfold
         torch.set_flush_denormal(True)
     network: Any = remask.load(model, device=device, dtype=dtype or None, revision=revision)
@@ -64,13 +62,25 @@ def open_model(model: str, device: str, dtype: str, revision: str | None = None,
         raise remask.RemaskError(f"{model} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out --fused") from None
 
 
+@contextmanager
+def naming(device: str) -> Iterator[None]:
+    """An error of torch about a device, as one line that names it."""
+    from remask.errors import RemaskError
+
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        raise RemaskError(f"cannot use device {device!r} ({str(error).splitlines()[0]}); try --device cpu") from None
+
+
 def network_settings(model: str, device: str, dtype: str, *, fused: bool = False) -> dict[str, str]:
     """What results depend on of a network, as a file of results notes it; what it is computed on by its kind, so that a run may go on on another card."""
     import torch
 
     from remask.models.loading import usual
 
-    kind = torch.device(device).type
+    with naming(device):
+        kind = torch.device(device).type
     return {"model": model + " fused" * fused, "device": kind, "dtype": dtype or str(usual(torch.device(kind)) or "as stored").removeprefix("torch.")}
 
 
