@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -226,6 +227,22 @@ def test_eval_does_not_go_on_with_a_file_that_was_made_otherwise(other, both, ch
     assert out.read_bytes() == kept
     assert json.loads(remask_command(*command, "-n", "3", "--batch", "1").stdout)["items"] == 3
     assert out.read_bytes().startswith(kept)
+
+
+def test_eval_and_batch_do_not_go_on_with_what_another_network_of_the_same_name_wrote(checkpoint, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(checkpoint, model)
+    (tmp_path / "in.jsonl").write_text('{"prompt": "12"}\n')
+    out = {name: tmp_path / f"{name}.jsonl" for name in ("eval", "batch")}
+    commands = {"eval": ["eval", "sudoku4", "-n", "1", "--out", str(out["eval"])], "batch": ["batch", str(tmp_path / "in.jsonl"), str(out["batch"]), "--max-new-tokens", "4"]}
+    for again in range(2):
+        assert [remask_command(*words, "--model", str(model)).returncode for words in commands.values()] == [0, 0], again
+    tensors = load_file(model / "model.safetensors")
+    save_file({name: tensor * 1.001 for name, tensor in tensors.items()}, model / "model.safetensors", metadata={"format": "pt"})
+    for name, words in commands.items():
+        refused = remask_command(*words, "--model", str(model))
+        assert refused.returncode == 2
+        assert re.fullmatch(rf"error: {re.escape(str(out[name]))} holds results with weights [0-9a-f]{{12}}, not [0-9a-f]{{12}}; name another file, or remove it\n", refused.stderr)
 
 
 def test_a_file_that_does_not_say_what_made_it_is_refused_only_if_that_is_asked(checkpoint, tmp_path):

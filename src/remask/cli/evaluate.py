@@ -96,9 +96,10 @@ def run(
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split, **({"stratum": stratum} if stratum else {}))
     network = open_model(model or chosen.model, device, dtype, fused=fused)
-    told = {"task": task, **network_settings(model or chosen.model, device, dtype, fused=fused), "decoder": decoder, "window": window, "reuse": reuse}
+    told = {"task": task, "model": (model or chosen.model) + " fused" * fused, "decoder": decoder, "window": window, "reuse": reuse}
+    settings = {**told, **network_settings(model or chosen.model, device, dtype, fused=fused), "seed": seed}
     with counting(task, len(items)) as report, open_trace(trace, network.tokenizer, resume=out is not None and out.exists()) as file:
-        asked: dict[str, Any] = {"max_new_tokens": chosen.max_new_tokens, "out": out, "settings": {**told, "seed": seed}, "observed": file is not None}
+        asked: dict[str, Any] = {"max_new_tokens": chosen.max_new_tokens, "out": out, "settings": settings, "observed": file is not None}
         records = evaluate(network, items, batch=batch, seed=seed, report=report, through=partial(recorded, trace=file, seed=seed, told=told), **asked, **made)
     typer.echo(json.dumps({"task": task, "split": split, "decoder": decoder, "window": window, "reuse": reuse, "batch": batch, **summarise(records, network)}, indent=2))
 

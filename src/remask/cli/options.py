@@ -77,11 +77,18 @@ def network_settings(model: str, device: str, dtype: str, *, fused: bool = False
     """What results depend on of a network, as a file of results notes it; what it is computed on by its kind, so that a run may go on on another card."""
     import torch
 
-    from remask.models.loading import usual
+    from remask.errors import RemaskError
+    from remask.models.loading import locate, usual
+    from remask.models.weights import fingerprint
 
     with naming(device):
         kind = torch.device(device).type
-    return {"model": model + " fused" * fused, "device": kind, "dtype": dtype or str(usual(torch.device(kind)) or "as stored").removeprefix("torch.")}
+    try:
+        weights = fingerprint(locate(model))
+    except RemaskError:  # a checkpoint that only workers have
+        weights = "elsewhere"
+    precision = dtype or str(usual(torch.device(kind)) or "as stored").removeprefix("torch.")
+    return {"model": model + " fused" * fused, "weights": weights, "device": kind, "dtype": precision}
 
 
 def open_trace(path: Path | None, tokenizer: Any, *, resume: bool = False) -> AbstractContextManager[TraceFile | None]:

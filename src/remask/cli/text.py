@@ -44,11 +44,11 @@ def run(
     from remask.spec import parse_sampler
     from remask.training.data import read_stream
 
-    writer, critic = (" ".join(network_settings(name, device, dtype).values()) for name in (model, judge))
     parts = {spec: parse_sampler(spec) for spec in dict.fromkeys(sampler or ["ancestral:steps=32", "remdm:steps=32"])}
     network, reader = open_model(model, device, dtype), open_judge(judge, device, dtype)
     if reader.vocab_size != network.vocab_size:
         raise remask.RemaskError(f"the judge {judge!r} has {reader.vocab_size} ids and the model {network.vocab_size}; use a judge of the model's tokenizer")
+    writer, critic = (" ".join(network_settings(name, device, dtype).values()) for name in (model, judge))
     shapers = sampling(temperature, top_p)
     text = cut(read_stream(real), length)
     against = text(list(range(n, 2 * n)))[0]
