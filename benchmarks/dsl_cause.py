@@ -34,8 +34,8 @@ SNRS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0, 16.0, 24.0, 32.0, 48.0)
 SHOWN = (100.0, 24.0, 16.0, 12.0, 8.0)
 
 
-def spread(stream: Tensor, rows: int, length: int) -> Tensor:
-    """(rows, length) windows evenly spread over a stream."""
+def even_windows(stream: Tensor, rows: int, length: int) -> Tensor:
+    """(rows, length) windows at even distances of a stream."""
     windows = len(stream) // length
     return torch.stack([stream[place * length : (place + 1) * length] for place in (k * windows // rows for k in range(rows))]).long()
 
@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> list[str]:
     chosen = parser.parse_args(arguments)
     judge: Any = remask.load(chosen.judge, device=chosen.device, dtype=chosen.dtype) if chosen.judge else None
     stream = read_stream(chosen.data / "fiction_valid.xz")
-    rows = spread(stream, chosen.rows, chosen.length)
+    rows = even_windows(stream, chosen.rows, chosen.length)
     lines, errors = [f"{len(rows)} windows of {chosen.length}"], dict[str, tuple[Tensor, Tensor]]()
     for name, _, folder in (text.partition("=") for text in chosen.model):
         model: Any = remask.load(folder, device=chosen.device, dtype=chosen.dtype)

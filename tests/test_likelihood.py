@@ -29,10 +29,10 @@ def test_the_bound_of_an_exact_denoiser_is_the_log_likelihood(prompt, answer):
 def test_the_error_is_the_spread_of_repetitions_or_a_little_more():
     model = chain_7()
     found = [remask.log_likelihood(model, [1], [1, 0, 1, 2], samples=16, seed=seed, batch=16) for seed in range(300)]
-    spread = torch.tensor([one.bound for one in found]).std()
+    deviation = torch.tensor([one.bound for one in found]).std()
     error = torch.tensor([one.error for one in found]).mean()
-    assert 0.9 * spread < error < 2 * spread
-    assert abs(sum(one.bound for one in found) / 300 - exact(model, [1], [1, 0, 1, 2])) < 4 * spread / 300**0.5
+    assert 0.9 * deviation < error < 2 * deviation
+    assert abs(sum(one.bound for one in found) / 300 - exact(model, [1], [1, 0, 1, 2])) < 4 * deviation / 300**0.5
 
 
 def test_one_token_needs_no_sampling():

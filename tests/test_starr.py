@@ -9,7 +9,7 @@ import torch
 import remask
 from remask.canvas import Canvas
 from remask.decoders.base import View
-from remask.decoders.starr import quantile, spread
+from remask.decoders.starr import detrended_variance, quantile
 from remask.prediction import Prediction
 from remask.randomness import keyed_uniforms
 from tests.chains import PROMPTS_B, chain_b
@@ -174,10 +174,10 @@ def test_synthetic_traces_take_the_recorded_number_of_passes(text, passes):
 
 def test_detrended_variance_of_a_steady_rise_is_nothing():
     rise, counts = torch.tensor([0.7, 0.6, 0.5]).double(), torch.ones(3).double()
-    assert float(spread(rise, counts, "none")) == pytest.approx(0.006667, abs=1e-6)
-    assert float(spread(rise, counts, "diff")) == pytest.approx(0, abs=1e-12)
-    assert float(spread(rise, counts, "line")) == pytest.approx(0, abs=1e-12)
-    assert float(spread(torch.tensor([0.7, 0.5, 0.2]).double(), counts, "line")) > 1e-4
+    assert float(detrended_variance(rise, counts, "none")) == pytest.approx(0.006667, abs=1e-6)
+    assert float(detrended_variance(rise, counts, "diff")) == pytest.approx(0, abs=1e-12)
+    assert float(detrended_variance(rise, counts, "line")) == pytest.approx(0, abs=1e-12)
+    assert float(detrended_variance(torch.tensor([0.7, 0.5, 0.2]).double(), counts, "line")) > 1e-4
 
 
 @pytest.mark.parametrize("radius", [1, 2, 7])

@@ -28,7 +28,10 @@ from remask.windows.whole import Whole
 
 @dataclass(frozen=True)
 class Plan:
-    """The parts of one decode; all frozen, their repr is their configuration."""
+    """The parts of one decode; all frozen, their repr is their configuration.
+
+    observed: who sees the steps reads the belief at every position, so that a lazy head is run once over all, and not over what the decoder reads first.
+    """
 
     decoder: Decoder = LowConfidence()
     window: Window = Whole()
@@ -36,6 +39,7 @@ class Plan:
     shapers: tuple[Shaper, ...] = ()
     early_stop: bool = False
     uniforms: Uniforms = keyed_uniforms
+    observed: bool = False
 
     def __post_init__(self) -> None:
         check_combination(self.decoder, self.reuse)
@@ -240,10 +244,11 @@ def predict(model: Model, plan: Plan, state: State, sight: Sight, kept: Kept, ro
     assert kept.said is not None
     said, beside = kept.said[rows], left_out(sight.canvas, None if kept.beside is None else kept.beside[rows])
     uniforms = plan.uniforms(state.seeds, state.step, state.canvas.shape[1], PROPOSAL) if plan.draws else None  # once a pass, whoever reads how often
-    if not kept.lazy:
-        shaped, candidates = proposed(plan, said, uniforms, None)
-        return Prediction.of(said, shaped, candidates, beside)
     head, state = head_of(model, plan.decoder.mask_candidates), replace(state, kept=Kept())  # a step that is held must not hold a store
+    if not kept.lazy or plan.observed:
+        logits = read(head, said, sight.canvas.real, state.step, None) if kept.lazy else said
+        shaped, candidates = proposed(plan, logits, uniforms, None)
+        return Prediction.of(logits, shaped, candidates, beside)
 
     def make(place: Places) -> tuple[Tensor, Tensor, Tensor]:
         with torch.inference_mode():  # an observer reads when the pass is over
@@ -304,10 +309,14 @@ def denoise(
     seed: int | Sequence[int] = 0,
     early_stop: bool = False,
     uniforms: Uniforms = keyed_uniforms,
+    observed: bool = False,
 ) -> Iterator[Step]:
-    """Yield one Step per pass until every row is done. Printing, tracing and stopping are the caller's business."""
+    """Yield one Step per pass until every row is done. Printing, tracing and stopping are the caller's business.
+
+    observed: the caller reads the belief of every step at every position: see Plan. It may do so in any case.
+    """
     check_fit(model, canvas)
-    plan = Plan(decoder, window, reuse, tuple(shapers), early_stop, uniforms)
+    plan = Plan(decoder, window, reuse, tuple(shapers), early_stop, uniforms, observed and getattr(model, "lazy", False))
     state = start(canvas, plan, torch.tensor(row_seeds(seed, canvas.shape[0]), device=canvas.tokens.device))
     if (passes := getattr(model, "passes", None)) is not None:
         yield from passes(state, plan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,18 @@ def write_whole(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Indented JSON, whole."""
     write_whole(path, json.dumps(value, indent=2) + "\n")
+
+
+def file_name(spec: str) -> str:
+    """A spec string, or another name of what a file holds, as the file's name."""
+    return "".join(character if character.isalnum() or character in ".=,-_" else "~" for character in spec)
+
+
+def check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], remedy: str = "name another file, or remove it") -> None:
+    """Raise unless what `path` holds, made under the settings `before`, can be gone on with under those of `now`: that they are equal."""
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
+            raise RemaskError(f"{path} holds results with {name} {before.get(name)}, not {now.get(name)}; {remedy}")
 
 
 def cut_torn_line(path: Path) -> None:

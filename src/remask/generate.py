@@ -57,19 +57,21 @@ def generate(
     unconditional: bool = False,
     after: Sequence[str] = (),
     through: Callable[[Iterator[Step]], Iterator[Step]] | None = None,
+    observed: bool = False,
 ) -> list[Completion]:
     """One completion per prompt, decoded as one batch. Blocks that do not divide: the canvas is rounded up and the text cut.
 
     after: one text per prompt that stands behind the gap of max_new_tokens positions and is given as well; none: nothing stands there.
-    through: sees every step and passes it on, as remask.trace.terminal.watch does.
+    through: sees every step and passes it on, as remask.trace.terminal.watch does.  observed: it reads the belief at every position, as remask.trace.record.record does.
     """
     ids = [encode(model, prompt, chat=chat, unconditional=unconditional) for prompt in prompts]
     if after and len(after) != len(prompts):
         raise RemaskError(f"{len(after)} texts stand behind {len(prompts)} prompts; give one each, or none")
     ends = [model.tokenizer.continuation(text) for text in after] or [[]] * len(ids)
     return complete(
-        model, ids, ends, max_new_tokens=max_new_tokens, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop, through=through
-    )
+        model, ids, ends, max_new_tokens=max_new_tokens, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop, through=through,
+        observed=observed,
+    )  # fmt: skip
 
 
 def complete(
@@ -85,6 +87,7 @@ def complete(
     seed: int | Sequence[int] = 0,
     early_stop: bool = True,
     through: Callable[[Iterator[Step]], Iterator[Step]] | None = None,
+    observed: bool = False,
 ) -> list[Completion]:
     """`generate` of texts that are tokens already: what stands before each gap, and behind it."""
     if max_new_tokens < 1:
@@ -94,7 +97,7 @@ def complete(
     window, _ = window.opened(max_new_tokens)
     canvas = Canvas.from_prompts(rows, mask_id=model.mask_id, device=getattr(model, "device", None))
     started, last = time.perf_counter(), None
-    steps = denoise(model, canvas, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop)
+    steps = denoise(model, canvas, decoder=decoder, window=window, reuse=reuse, shapers=shapers, seed=seed, early_stop=early_stop, observed=observed)
     for last in steps if through is None else through(steps):
         pass
     seconds = time.perf_counter() - started

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from math import inf
 from numbers import Real
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from remask.errors import RemaskError
 
 
 class Part(Protocol):
-    """A frozen dataclass whose fields are its settings. One that checks more calls `super().__post_init__()` first."""
+    """A frozen dataclass whose fields are its settings. One that checks more calls `super().__post_init__()` first.
+
+    unbounded: the settings that may be infinite, of which its docstring says what that means.
+    """
+
+    unbounded: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        """Raise RemaskError on NaN: every comparison with it is false, so it would slip through other checks and stop nothing or everything."""
+        """Raise RemaskError on NaN, every comparison with which is false, so that it would slip through other checks, and on infinity, times 0 a NaN again."""
         for field in fields(cast(Any, self)):  # parts are dataclasses by contract, which no protocol can say
             value = getattr(self, field.name)
             for one in value if isinstance(value, tuple) else (value,):
                 if isinstance(one, Real) and one != one:
                     raise RemaskError(f"{field.name} is {value}; it must be a number")
+                if isinstance(one, Real) and (one == -inf or (one == inf and field.name not in self.unbounded)):
+                    raise RemaskError(f"{field.name} is {value}; it must be finite")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
@@ -30,8 +31,8 @@ class Temperature:
     value: float
 
     def __post_init__(self) -> None:
-        if not self.value >= 0:
-            raise RemaskError(f"temperature is {self.value}; it must be 0 (greedy) or more")
+        if not 0 <= self.value < inf:
+            raise RemaskError(f"temperature is {self.value}; it must be 0 (greedy) or more, and finite")
 
     @property
     def draws(self) -> bool:

@@ -152,19 +152,42 @@ def test_results_of_other_lines_or_settings_are_refused(checkpoint, tmp_path):
     model, out = remask.load(checkpoint), tmp_path / "out.jsonl"
     source = write(tmp_path / "in.jsonl", many(3))
     complete(source, out, model)
-    with pytest.raises(RemaskError, match="other lines, settings"):
-        complete(source, out, model, Settings(max_new_tokens=5))
-    with pytest.raises(RemaskError, match="other lines, settings"):
+    with pytest.raises(RemaskError, match=r"with decoder threshold:tau=0\.3, not low_confidence; name another file, or remove it"):
+        complete(source, out, model, Settings(max_new_tokens=6))
+    with pytest.raises(RemaskError, match="of other lines; name another file"):
         complete(write(tmp_path / "other.jsonl", many(3, seed=1)), out, model)
-    with pytest.raises(RemaskError, match="another network"):
-        run(source, out, SETTINGS, iter, network="other")
-    out.write_text("{}\n")
-    with pytest.raises(RemaskError, match="no file of results"):
-        complete(source, out, model)
-    with pytest.raises(RemaskError, match="cannot write"), Results(tmp_path / "absent" / "out.jsonl"):
+    with pytest.raises(RemaskError, match="with model None, not other"):
+        run(source, out, SETTINGS, iter, network={"model": "other"})
+    for wrong in ({}, {"index": 0, "key": records(out)[0]["key"]}):
+        (tmp_path / "wrong.jsonl").write_text(json.dumps(wrong) + "\n")
+        with pytest.raises(RemaskError, match="no file of results"):
+            complete(source, tmp_path / "wrong.jsonl", model)
+    with pytest.raises(RemaskError, match="cannot write"), Results(tmp_path / "absent" / "out.jsonl", {}):
         pass
     with pytest.raises(RemaskError, match="cannot read"):
         read(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("other", "both"),
+    [
+        (["--dtype", "bfloat16"], "dtype float32, not bfloat16"),
+        (["--fused"], "model MODEL, not MODEL fused"),
+        (["--window", "blocks:2"], "window whole, not blocks:2"),
+        (["--temperature", "1"], "temperature 0.0, not 1.0"),
+    ],
+)
+def test_the_verb_does_not_go_on_with_a_file_that_was_made_otherwise(other, both, checkpoint, tmp_path):
+    source, out = write(tmp_path / "in.jsonl", [{"prompt": "12"}, {"prompt": "3"}]), tmp_path / "out.jsonl"
+    command = ["batch", str(source), str(out), "--model", str(checkpoint), "--max-new-tokens", "4", "--dtype", "float32"]
+    assert remask_command(*command).returncode == 0
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-20])
+    refused = remask_command(*command, *other)
+    assert refused.returncode == 2
+    assert refused.stderr == f"error: {out} holds results with {both.replace('MODEL', str(checkpoint))}; name another file, or remove it\n"
+    assert remask_command(*command, "--rows", "1").returncode == 0
+    assert out.read_bytes() == whole
 
 
 def test_the_verb_completes_a_file_and_says_how_many_lines_failed(checkpoint, tmp_path):

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from remask.evaluation.intervals import wilson
 from remask.evaluation.results import read_records
 from remask.evaluation.sweeps import settings
 from remask.models import fused
+from remask.models.fused_model import FusedModel
 from remask.text.ending import before_end
 
 
@@ -71,6 +73,8 @@ WRONG = {
     "prompt longer than the model": (["generate", "1" * 160, "--max-new-tokens", "9"], "169"),
     "negative length": (["generate", "1", "--max-new-tokens", "-3"], "-3"),
     "unknown device": (["generate", "1", "--device", "abacus"], "abacus"),
+    "unknown device of workers": (["batch", "in.jsonl", "out.jsonl", "--ray", "--device", "abacus"], "abacus"),
+    "unknown device for text": (["eval", "text", "--model", "demo", "--judge", "demo", "--real", "r.xz", "--out", "out", "--device", "abacus"], "abacus"),
     "unknown dtype": (["generate", "1", "--dtype", "float7"], "float7"),
     "two prompts": (["generate", "1", "--file", "x"], "give one"),
     "missing file": (["generate", "--file", "missing.txt"], "missing.txt"),
@@ -87,6 +91,8 @@ WRONG = {
     "empty standard input": (["generate"], "--unconditional"),
     "a folder for a file": (["generate", "--file", "."], "."),
     "threshold of nothing": (["generate", "1", "--decoder", "threshold:tau="], "tau"),
+    "threshold without end": (["generate", "1", "--decoder", "threshold:tau=inf"], "tau is inf; it must be finite"),
+    "temperature without end": (["generate", "1", "--temperature", "inf"], "temperature is inf"),
     "threshold that is NaN": (["generate", "1", "--decoder", "threshold:tau=nan"], "nan"),
     "no steps": (["generate", "1", "--decoder", "low_confidence:steps=0"], "steps is 0"),
     "unknown score": (["generate", "1", "--decoder", "low_confidence:score=best"], "best"),
@@ -199,6 +205,52 @@ def test_eval_is_resumable_and_reports_what_the_contract_asks(checkpoint, tmp_pa
         assert summary["items"] == 4
         assert {"accuracy", "interval", "forwards_per_row", "tokens_per_forward", "positions_per_row", "tokens_per_second", "environment"} <= set(summary)
     assert first["forwards_per_row"] == again["forwards_per_row"]
+
+
+@pytest.mark.parametrize(
+    ("other", "both"),
+    [
+        (["--dtype", "bfloat16"], "dtype float32, not bfloat16"),
+        (["--fused"], "model MODEL, not MODEL fused"),
+        (["--decoder", "threshold"], "decoder low_confidence, not threshold"),
+        (["--reuse", "dual"], "reuse fresh, not dual"),
+    ],
+)
+def test_eval_does_not_go_on_with_a_file_that_was_made_otherwise(other, both, checkpoint, tmp_path):
+    out = tmp_path / "results.jsonl"
+    command = ["eval", "sudoku4", "--model", str(checkpoint), "--out", str(out), "--dtype", "float32"]
+    assert remask_command(*command, "-n", "2").returncode == 0
+    kept = out.read_bytes()
+    refused = remask_command(*command, "-n", "3", *other)
+    assert refused.returncode == 2
+    assert refused.stderr == f"error: {out} holds results with {both.replace('MODEL', str(checkpoint))}; name another file, or remove it\n"
+    assert out.read_bytes() == kept
+    assert json.loads(remask_command(*command, "-n", "3", "--batch", "1").stdout)["items"] == 3
+    assert out.read_bytes().startswith(kept)
+
+
+def test_eval_and_batch_do_not_go_on_with_what_another_network_of_the_same_name_wrote(checkpoint, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(checkpoint, model)
+    (tmp_path / "in.jsonl").write_text('{"prompt": "12"}\n')
+    out = {name: tmp_path / f"{name}.jsonl" for name in ("eval", "batch")}
+    commands = {"eval": ["eval", "sudoku4", "-n", "1", "--out", str(out["eval"])], "batch": ["batch", str(tmp_path / "in.jsonl"), str(out["batch"]), "--max-new-tokens", "4"]}
+    for again in range(2):
+        assert [remask_command(*words, "--model", str(model)).returncode for words in commands.values()] == [0, 0], again
+    tensors = load_file(model / "model.safetensors")
+    save_file({name: tensor * 1.001 for name, tensor in tensors.items()}, model / "model.safetensors", metadata={"format": "pt"})
+    for name, words in commands.items():
+        refused = remask_command(*words, "--model", str(model))
+        assert refused.returncode == 2
+        assert re.fullmatch(rf"error: {re.escape(str(out[name]))} holds results with weights [0-9a-f]{{12}}, not [0-9a-f]{{12}}; name another file, or remove it\n", refused.stderr)
+
+
+def test_a_file_that_does_not_say_what_made_it_is_refused_only_if_that_is_asked(checkpoint, tmp_path):
+    model, out, items = remask.load(checkpoint), tmp_path / "results.jsonl", tasks.get("sudoku4").sample(2, seed=0)
+    records = evaluate(model, items, max_new_tokens=16, out=out)
+    assert evaluate(model, items, max_new_tokens=16, out=out) == records
+    with pytest.raises(RemaskError, match="do not say what made them; name another file, or remove it"):
+        evaluate(model, items, max_new_tokens=16, out=out, settings={"model": "tiny"})
 
 
 def test_results_of_other_items_are_refused(checkpoint, tmp_path):
@@ -397,6 +449,18 @@ def test_help_has_examples_and_they_use_options_that_exist(verb, monkeypatch):
         words = shlex.split(" ".join(example.split()).partition(" remask train")[2] if example.startswith("torchrun") else example)
         if example.startswith(f"remask {verb}"):
             assert {word for word in words if re.match(r"--?[a-z]", word)} <= known
+
+
+def test_a_trace_announces_its_reader(checkpoint, monkeypatch, tmp_path):
+    """The head of fused layers then runs once a pass."""
+    counts = []
+    monkeypatch.setattr(FusedModel, "head", lambda self, hidden, head=FusedModel.head: counts.append(len(hidden.shape)) or head(self, hidden))
+    for name, words in {"generate": ["generate", "12", "--max-new-tokens", "6"], "eval": ["eval", "sudoku4", "-n", "2"]}.items():
+        for traced in ([], ["--trace", str(tmp_path / name)]):
+            counts.clear()
+            done = remask_command(*words, "--model", str(checkpoint), "--fused", "--decoder", "threshold:tau=0.2", *traced)
+            assert done.returncode == 0, done.stderr
+            assert set(counts) == {3 if traced else 2}, "states of whole rows, or of single positions"
 
 
 def test_every_option_has_a_help_text(monkeypatch):

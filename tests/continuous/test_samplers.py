@@ -40,7 +40,8 @@ def test_spec_strings_name_samplers_and_decoders_alike():
     [
         *((text, "forwards is") for text in ("sde:1", "native:1", "commit:3")),
         *((f"{name}:sigma={sigma}", f"sigma is {sigma}") for name in SAMPLERS for sigma in ("0.0", "-1.0")),
-        *((f"{name}:last={last}", f"last {last}") for name in SAMPLERS for last in ("0.0", "-2.0", "inf")),
+        *((f"{name}:last={last}", f"last {last}") for name in SAMPLERS for last in ("0.0", "-2.0")),
+        *((f"{name}:last=inf", "last is inf; it must be finite") for name in SAMPLERS),
         ("sde:last=0.01", "last is 0.01, at level .* move mu"),
         ("native:mu=1000", "last is 12.0, at level 0 "),
         ("commit:mu=-1000", "last is 16.0, at level 1 "),

@@ -13,7 +13,7 @@ from remask.randomness import keyed_uniforms
 
 def test_a_slow_phase_does_not_remember_the_one_before():
     """The horizon is 2, then 3 and 4: a phase that still knew the 2 would be sure at its first pass."""
-    decoder = remask.SlowFast(tau=0.9, reach=0.3, history=2, spread=1.0)
+    decoder = remask.SlowFast(tau=0.9, reach=0.3, history=2, deviation=1.0)
     canvas = Canvas.from_prompts([[]], max_new_tokens=6, mask_id=2)
     state, seen = decoder.init(canvas), []
     for surest in ((0, 1, 2), (1, 2), (2,), (3,), (4,)):

@@ -15,13 +15,14 @@ from remask import RemaskError, parse_decoder
 from remask.evaluation import tasks
 from remask.evaluation.against import at_equal_forwards
 from remask.evaluation.example import spelled
-from remask.evaluation.frontier import file_name, frontier
+from remask.evaluation.frontier import frontier
 from remask.evaluation.frontier_page import page
 from remask.evaluation.frontier_plot import picture
 from remask.evaluation.frontier_points import Point, area, at_loss, chosen
 from remask.evaluation.intervals import paired_difference
 from remask.evaluation.results import append_records, read_records
 from remask.evaluation.sweeps import SWEEPS, settings
+from remask.files import file_name
 from remask.text.ending import before_end
 from remask.text.tokenizer import Tokenizer
 from remask.trace.file import read

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import remask
+from remask.denoise import Plan, grown, look, start, step
 from tests.chains import chain_b
 
 
@@ -89,6 +90,19 @@ def test_the_laws_hold(combination):
         decoded = remask.decode(chain_b(), PROMPTS, max_new_tokens=12, **parts(combination, seed=5))
 
         assert all(torch.equal(row, tokens[real]) for row, tokens, real in zip(decoded.tokens, final.tokens, final.real, strict=True)), "decode equals the last step of denoise"
+
+
+@pytest.mark.parametrize("window", WINDOW_SPECS)
+@pytest.mark.parametrize("decoder", ["low_confidence", "threshold:0.3", "p2:steps=7"])
+def test_no_more_positions_are_open_than_the_window_says(decoder, window):
+    model, canvas = chain_b(), remask.Canvas.from_prompts(PROMPTS, max_new_tokens=12, mask_id=MASK)
+    plan = Plan(remask.parse_decoder(decoder), remask.parse_window(window))
+    most = torch.tensor([plan.window.most_open(plan.window.most_new(new)) for new in canvas.masked.sum(1).tolist()])
+    state = start(canvas, plan, torch.arange(len(PROMPTS)))
+    while not bool(state.done.all()):
+        state, _ = grown(model, state, plan)
+        assert (look(state, plan).eligible.sum(1) <= most).all()
+        state, _ = step(model, state, plan)
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)

@@ -1,6 +1,7 @@
-"""No setting of any registered part is NaN, however it is given."""
+"""No setting of any registered part is NaN, or infinite unless the part says what that means, however it is given."""
 
 import math
+import re
 from dataclasses import MISSING, fields
 from typing import get_type_hints
 
@@ -16,6 +17,11 @@ GIVEN = {"inner": (remask.Threshold(), "(threshold)"), "write_tau": (0.9, "0.9")
 def floats(kind):
     hints = get_type_hints(kind)
     return [field.name for field in fields(kind) if "float" in str(hints[field.name])]
+
+
+def numbers(kind):
+    hints = get_type_hints(kind)
+    return [field.name for field in fields(kind) if re.search("float|int", str(hints[field.name]))]
 
 
 def needed(kind, but):
@@ -41,6 +47,32 @@ def test_no_setting_is_nan_in_a_spec_string(registry, name, setting):
         PARSERS[registry.kind](f"{name}:{others}{setting}=nan")
 
 
+NUMBERS = [(registry, name, setting) for registry in REGISTRIES for name, kind in registry.items() for setting in numbers(kind)]
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+@pytest.mark.parametrize(("registry", "name", "setting"), NUMBERS, ids=[f"{name}:{setting}" for _, name, setting in NUMBERS])
+def test_no_setting_is_infinite_unless_the_part_says_what_that_means(registry, name, setting, value):
+    kind = registry[name]
+    others = {key: given for key, (given, _) in needed(kind, setting).items()}
+    if setting in kind.unbounded and value > 0:
+        made = kind(**others, **{setting: value})
+        assert PARSERS[registry.kind](str(made)) == made
+        assert re.search(rf"\binfinite\b[^.;]*\b{setting}\b|\b{setting}\b[^.;]*\binfinite\b", kind.__doc__)
+        return
+    with pytest.raises(remask.RemaskError, match=rf"^{setting} is {value}; it must be finite$"):
+        kind(**others, **{setting: value})
+    if setting in floats(kind):
+        rest = "".join(f"{key}={text}," for key, (_, text) in needed(kind, setting).items())
+        with pytest.raises(remask.RemaskError, match=rf"^{setting} is {value}; it must be finite$"):
+            PARSERS[registry.kind](f"{name}:{rest}{setting}={value}")
+
+
+def test_every_setting_that_may_be_infinite_is_one():
+    for registry in REGISTRIES:
+        assert all(set(kind.unbounded) <= set(floats(kind)) for kind in registry.values())
+
+
 def test_a_setting_that_should_be_whole_is_not_nan_either():
     with pytest.raises(remask.RemaskError, match="steps is nan"):
         remask.LowConfidence(steps=math.nan)
@@ -54,6 +86,7 @@ def test_all_kinds_of_parts_are_tried():
 
 
 @pytest.mark.parametrize("made", [remask.Temperature, remask.TopP])
-def test_no_shaper_takes_nan(made):
-    with pytest.raises(remask.RemaskError, match="is nan; it must be"):
-        made(math.nan)
+def test_no_shaper_takes_what_is_no_finite_number(made):
+    for value in (math.nan, math.inf, -math.inf):
+        with pytest.raises(remask.RemaskError, match=f"is {value}; it must be"):
+            made(value)

@@ -166,6 +166,51 @@ def test_the_head_runs_where_a_decoder_reads(monkeypatch, decoder, reuse, asked)
         assert len(counts) == number + 1
 
 
+def head_of(monkeypatch):
+    """How many positions the head of fused networks is run at, a number each time."""
+    counts = []
+    monkeypatch.setattr(FusedModel, "head", lambda self, hidden, head=FusedModel.head: counts.append(hidden.shape[:-1].numel()) or head(self, hidden))
+    return counts
+
+
+@pytest.mark.parametrize("reuse", ["fresh", "dual"])
+@pytest.mark.parametrize("decoder", ["threshold:0.2", "local_leap"])
+def test_a_pass_that_is_observed_runs_the_head_once_at_all_positions(monkeypatch, decoder, reuse):
+    fused, first, counts = FusedModel(network("llada")), canvas(), head_of(monkeypatch)
+    parts = {"decoder": remask.parse_decoder(decoder), "window": remask.Blocks(6), "reuse": remask.parse_reuse(reuse)}
+    found, expected = [], []
+    seen = list(record(remask.denoise(fused, first, observed=True, **parts), found))
+    assert counts == [first.tokens.numel()] * len(seen)
+    list(record(remask.denoise(network("llada"), first, **parts), expected))
+    assert [(one.write, one.tokens) for one in found[3:]] == [(one.write, one.tokens) for one in expected[3:]]
+    counts.clear()
+    list(record(remask.denoise(fused, first, **parts), []))
+    assert len(counts) == len(seen) * (1 if decoder == "local_leap" else 2), "unannounced, what the decoder reads first is paid for twice"
+
+
+@pytest.mark.parametrize("asked", [{"record": True}, {"confidence": True}])
+def test_the_engine_runs_the_head_once_at_all_positions_of_rows_that_are_observed(monkeypatch, asked):
+    """And of others, though their parts are equal, where the decoder reads."""
+    fused, parts = FusedModel(network("llada")), {"decoder": remask.Threshold(0.2), "window": remask.Blocks(4)}
+    engine = Engine(fused, forward_cost=10_000)
+    seen, plain = engine.submit(Request([3, 1, 4], 8, **parts, **asked)), engine.submit(Request([3, 1, 4], 8, **parts))
+    counts = head_of(monkeypatch)
+    engine.step()
+    assert len(engine._cohorts) == 1
+    assert sorted(counts) == [4, 11]
+    while engine.step():
+        pass
+    assert seen.result(0).tokens.tolist() == plain.result(0).tokens.tolist()
+
+
+def test_rows_of_equal_parts_are_one_group_where_it_is_all_one_who_looks_on():
+    engine = Engine(network("llada"))
+    for seen in (True, False):
+        engine.submit(Request([3, 1, 4], 8, record=seen))
+    engine.step()
+    assert [len(cohort.groups) for cohort in engine._cohorts] == [1]
+
+
 @pytest.mark.parametrize("shapers", [(), (remask.Temperature(0.7), remask.TopK(5))])
 @pytest.mark.parametrize("reuse", ["fresh", "dual"])
 def test_an_observer_may_read_everything_afterwards(reuse, shapers):

@@ -48,9 +48,9 @@ class Settings:
         return Settings(**{**vars(self), **values})
 
 
-def key(text: bytes, settings: Settings, network: str) -> str:
-    """Says that a result belongs to this line under these settings, by the network that this names."""
-    return hashlib.sha256(repr((network, settings)).encode() + text.strip()).hexdigest()[:16]
+def key(text: bytes) -> str:
+    """Says that a result belongs to this line."""
+    return hashlib.sha256(text.strip()).hexdigest()[:16]
 
 
 def parse(text: bytes) -> dict[str, Any]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from remask.errors import RemaskError
+from remask.files import check_settings
 
 
 class Results:
-    """JSON lines, each with the `index` and the `key` of its input line. Use as a context; lines are appended as they come.
+    """JSON lines, each with the `index` and the `key` of its input line and the `settings` of all. Use as a context; lines are appended as they come.
 
     A line is handed to the system in one write, so a kill loses at most what was not yet written; a half-written end, of a full disk, say,
     is cut off when the file is opened again.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.path, self.settings = path, dict(settings)
         self.done: dict[int, str] = {}
 
     def __enter__(self) -> Results:
@@ -35,9 +37,10 @@ class Results:
             end += len(line)
             try:
                 record = json.loads(line)
-                self.done[record["index"]] = record["key"]
+                self.done[record["index"]], made = record["key"], dict(record["settings"])
             except (ValueError, KeyError, TypeError):
                 raise RemaskError(f"{self.path} is no file of results; name another one") from None
+            check_settings(self.path, made, self.settings)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,7 +49,7 @@ class Results:
     def add(self, records: list[dict[str, Any]]) -> None:
         """Append lines."""
         if records:
-            self.file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+            self.file.write("".join(json.dumps({**record, "settings": self.settings}, ensure_ascii=False) + "\n" for record in records).encode())
             self.done |= {record["index"]: record["key"] for record in records}
 
     def sort(self) -> int:

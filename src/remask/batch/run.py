@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,18 @@ Work = Callable[[list[Line]], Iterator[dict[str, Any]]]
 """Takes lines and yields a record for each, in any order: `index` and a result or an `error`."""
 
 
-def run(source: Path, out: Path, settings: Settings, work: Work, *, network: str = "", report: Callable[[int, int], None] | None = None) -> int:
+def run(source: Path, out: Path, settings: Settings, work: Work, *, network: Mapping[str, str] | None = None, report: Callable[[int, int], None] | None = None) -> int:
     """Write a line to `out` for every line of `source` that is not blank, and return how many are errors.
 
-    What `out` holds already is kept, if it came of these lines, settings and network (its name). report(done, of) is called after every record.
+    What `out` holds already is kept, if it came of these lines and settings, and of the same network, which is what `network` names it by.
+    report(done, of) is called after every record.
     At the end the lines stand in the order of the input.
     """
     lines = read(source)
-    with Results(out) as results:
-        keys = {line.index: key(line.text, settings, network) for line in lines}
+    with Results(out, {**(network or {}), **vars(settings)}) as results:
+        keys = {line.index: key(line.text) for line in lines}
         if any(keys.get(index) != known for index, known in results.done.items()):
-            raise RemaskError(f"{out} holds results of other lines, settings or another network; name another file, or remove it")
+            raise RemaskError(f"{out} holds results of other lines; name another file, or remove it")
         waiting = [line for line in lines if line.index not in results.done]
         for record in work(waiting):
             results.add([{**record, "key": keys[record["index"]]}])

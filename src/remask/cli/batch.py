@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Trace, WindowSpec, open_model
+from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Rows, Temperature, TopK, TopP, Trace, WindowSpec, network_settings, open_model, open_trace
 
 
 def run(
     source: Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, each with a prompt, messages or tokens; id and any of the options below may stand beside it.")],
-    out: Annotated[Path, typer.Argument(help="JSON lines in the order of the input; an unfinished file is continued.")],
+    out: Annotated[Path, typer.Argument(help="JSON lines in the order of the input; an unfinished file of the same settings is continued.")],
     model: Model = "demo",
     device: Device = "cpu",
     dtype: Dtype = "",
@@ -22,12 +21,12 @@ def run(
     decoder: DecoderSpec = "low_confidence",
     window: WindowSpec = "whole",
     reuse: ReuseSpec = "fresh",
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens up to this share.")] = 1.0,
-    top_k: Annotated[int, typer.Option(help="Keep this many tokens; 0 keeps all.")] = 0,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
     max_new_tokens: Annotated[int, typer.Option(help="Room behind each prompt.")] = 128,
     seed: Annotated[int, typer.Option(help="Line i uses seed + i.")] = 0,
-    rows: Annotated[int, typer.Option(help="Most rows at once.")] = 32,
+    rows: Rows = 32,
     trace: Trace = None,
     ray: Annotated[bool, typer.Option(help="Spread the lines over a Ray cluster (extra `ray`).")] = False,
     workers: Annotated[int, typer.Option(help="With --ray: networks, each on a GPU of its own if --device is cuda.")] = 2,
@@ -41,22 +40,20 @@ def run(
     from remask.batch.run import through
     from remask.engine import Engine
     from remask.errors import RemaskError
-    from remask.trace.file import TraceFile
 
     if ray and fused:
         raise RemaskError("--fused does not reach the workers of --ray yet; leave out one of them")
     settings = Settings(decoder, window, reuse, temperature, top_p, top_k, max_new_tokens, seed)
     engine = None if ray else Engine(open_model(model, device, dtype, fused=fused), max_rows=rows, queue=rows)
-    opened = nullcontext() if trace is None else TraceFile(trace, engine and engine.model.tokenizer, resume=out.exists())
+    opened = open_trace(trace, engine and engine.model.tokenizer, resume=out.exists())
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True) as progress, opened as file:
         if engine is None:
             work = partial(through_ray, settings=settings, model=model, device=device, dtype=dtype or None, workers=workers, rows=rows, trace=file)
         else:
             work = partial(through, engine, settings=settings, trace=file)
         bar = progress.add_task(source.name)
-        failed = work_through(
-            source, out, settings, work, network=f"{model} {dtype}" + " fused" * fused, report=lambda done, total: progress.update(bar, completed=done, total=total)
-        )
+        network = network_settings(model, device, dtype, fused=fused)
+        failed = work_through(source, out, settings, work, network=network, report=lambda done, total: progress.update(bar, completed=done, total=total))
     if failed:
         typer.echo(f"{failed} lines failed; their `error` in {out} says why", err=True)
         raise typer.Exit(1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from remask.cli.options import DecoderSpec, Device, Dtype, ReuseSpec, Seed, TaskSpec, WindowSpec, open_model, parts
+from remask.cli.options import Batch, DecoderSpec, Device, Dtype, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec, counting, open_model, parts
+
+if TYPE_CHECKING:
+    from remask.evaluation.frontier_points import Point
 
 app = typer.Typer(no_args_is_help=True, help="Compare decoders on one task.")
 REFERENCE = "low_confidence"
@@ -22,14 +25,14 @@ def group() -> None:
 def decoders(
     task: TaskSpec,
     decoder: Annotated[list[str] | None, typer.Option(help="A spec string; may be given many times.")] = None,
-    model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
-    n: Annotated[int, typer.Option("-n", help="Items.")] = 32,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    model: TaskModel = "",
+    n: Items = 32,
+    split: Split = "test",
     device: Device = "cpu",
     dtype: Dtype = "",
     window: WindowSpec = "whole",
     reuse: ReuseSpec = "fresh",
-    batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
+    batch: Batch = 16,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="The summaries as JSON.")] = None,
 ) -> None:
@@ -41,7 +44,6 @@ def decoders(
       remask bench decoders wordmath --decoder starr --decoder dus --out bench.json
     """
     from rich.console import Console
-    from rich.progress import Progress
 
     from remask.cli import tables
     from remask.evaluation import tasks
@@ -53,9 +55,8 @@ def decoders(
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split)
     network = open_model(model or chosen.model, device, dtype)
-    with Progress(transient=True) as progress:
-        bar = progress.add_task(task, total=n * len(specs))
-        found = compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=lambda done: progress.update(bar, completed=done))
+    with counting(task, n * len(specs)) as report:
+        found = compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report)
     if out is not None:
         write_json(out, {"task": task, "split": split, "window": window, "reuse": reuse, "batch": batch, "decoders": found})
     Console().print(tables.decoders(found, REFERENCE))
@@ -68,14 +69,14 @@ def frontier(
     decoders: Annotated[
         str, typer.Option(help="Names with a space between them; a spec string with parameters stands for itself.")
     ] = "threshold factor entropy_bound risk starr dus",
-    model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
+    model: TaskModel = "",
     valid: Annotated[int, typer.Option(help="Items that the settings are chosen on.")] = 64,
     test: Annotated[int, typer.Option(help="Items that they are reported on.")] = 256,
     device: Device = "cpu",
     dtype: Dtype = "",
     window: WindowSpec = "whole",
     reuse: ReuseSpec = "fresh",
-    batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
+    batch: Batch = 16,
     seed: Seed = 0,
     sweep: Annotated[bool, typer.Option("--sweep/--no-sweep", help="Whether a bare name stands for its sweep of settings, or for itself.")] = True,
     decode: Annotated[bool, typer.Option("--decode/--no-decode", help="Of a run that was cut off: report the settings that it finished, and decode none.")] = True,
@@ -84,16 +85,10 @@ def frontier(
 
     The first test item is traced under every setting reported: `remask trace OUT/examples/*.jsonl --html page.html` compares them.
     """
-    from rich.console import Console
     from rich.progress import Progress
 
-    from remask.cli import tables
-    from remask.errors import RemaskError
     from remask.evaluation import frontier as judge
     from remask.evaluation import tasks
-    from remask.evaluation.frontier_page import page
-    from remask.evaluation.frontier_plot import picture
-    from remask.evaluation.frontier_points import LOSS
     from remask.evaluation.sweeps import settings
 
     names = decoders.split()
@@ -109,13 +104,26 @@ def frontier(
             sweep=sweep, decode=decode, about={"task": task, "model": model or chosen.model, "window": window, "reuse": reuse},
             report=lambda what, done, total: progress.update(bar, description=what, completed=done, total=total),
         )  # fmt: skip
+    show(points, out, task=task, valid=valid, test=test, window=window)
+
+
+def show(points: list[Point], out: Path, *, task: str, valid: int, test: int, window: str) -> None:
+    """A frontier as page and picture in its folder, and as tables in the terminal."""
+    from rich.console import Console
+
+    from remask.cli import tables
+    from remask.errors import RemaskError
+    from remask.evaluation.frontier_page import page
+    from remask.evaluation.frontier_plot import picture
+    from remask.evaluation.frontier_points import LOSS
+
     title = f"{task}: accuracy against forwards, {test} test items"
     (out / "frontier.html").write_text(page(points, title), encoding="utf-8")
-    console = Console()
     try:
         picture(points, title, out / "frontier.png")
     except RemaskError as error:
         typer.echo(f"note: {error}", err=True)
+    console = Console()
     console.print(tables.frontier(points, f"{task}, {test} test items, window {window}"))
     console.print(tables.losses(points, f"{task}: fewest forwards within {100 * LOSS:g} point of one token per forward, as chosen on {valid} validation items"))
 
@@ -125,19 +133,18 @@ def reuse(
     task: TaskSpec,
     rule: Annotated[list[str] | None, typer.Option("--reuse", help="A spec string; may be given many times.")] = None,
     decoder: DecoderSpec = "low_confidence",
-    model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
-    n: Annotated[int, typer.Option("-n", help="Items.")] = 32,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    model: TaskModel = "",
+    n: Items = 32,
+    split: Split = "test",
     device: Device = "cpu",
     dtype: Dtype = "",
     window: WindowSpec = "whole",
-    batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
+    batch: Batch = 16,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="The summaries as JSON, written after every batch.")] = None,
 ) -> None:
     """Reuse rules against the same decoder without reuse: accuracy, flipped tokens, FLOPs of the layers and seconds, in one run."""
     from rich.console import Console
-    from rich.progress import Progress
 
     from remask.cli import tables
     from remask.evaluation import reuse as judge
@@ -149,10 +156,9 @@ def reuse(
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split)
     network = open_model(model or chosen.model, device, dtype)
-    with Progress(transient=True) as progress:
-        bar = progress.add_task(task, total=n * len(specs))
-        found = {}
-        for found in judge.compare(network, items, rules, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=lambda done: progress.update(bar, completed=done)):
+    found = {}
+    with counting(task, n * len(specs)) as report:
+        for found in judge.compare(network, items, rules, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report):
             if out is not None:
                 write_json(out, {"task": task, "split": split, "decoder": decoder, "window": window, "batch": batch, "reuse": found})
     Console().print(tables.reuse(found, f"{task}, {n} {split} items, {decoder}, window {window}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,26 @@ import typer
 from typer.core import TyperGroup
 
 from remask.cli import text
-from remask.cli.options import TASKS, DecoderSpec, Device, Dtype, Fused, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
+from remask.cli.options import (
+    TASKS,
+    Batch,
+    DecoderSpec,
+    Device,
+    Dtype,
+    Fused,
+    Items,
+    ReuseSpec,
+    Seed,
+    Split,
+    TaskModel,
+    Trace,
+    WindowSpec,
+    counting,
+    network_settings,
+    open_model,
+    open_trace,
+    parts,
+)
 
 if TYPE_CHECKING:
     from remask.denoise import Step
@@ -38,9 +57,9 @@ app.command("text")(text.run)
 @app.command("task")
 def run(
     task: Annotated[str, typer.Argument(help=TASKS + "; with --harness one of the harness's.")],
-    model: Annotated[str, typer.Option(help="Empty: the shipped checkpoint for the task.")] = "",
-    n: Annotated[int, typer.Option("-n", help="Items.")] = 100,
-    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    model: TaskModel = "",
+    n: Items = 100,
+    split: Split = "test",
     stratum: Annotated[str, typer.Option(help="Of sudoku: singles, harder or sparse; of addition: short, medium or long.")] = "",
     device: Device = "cpu",
     dtype: Dtype = "",
@@ -48,9 +67,9 @@ def run(
     decoder: DecoderSpec = "low_confidence",
     window: WindowSpec = "whole",
     reuse: ReuseSpec = "fresh",
-    batch: Annotated[int, typer.Option(help="Rows decoded together.")] = 16,
+    batch: Batch = 16,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="JSON lines, one per item; an unfinished file is continued.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON lines, one per item; an unfinished file of the same settings is continued.")] = None,
     trace: Trace = None,
     harness: Annotated[bool, typer.Option("--harness", help="The task is one of lm-evaluation-harness (extra `harness`).")] = False,
     limit: Annotated[int | None, typer.Option(help="With --harness: only so many items.")] = None,
@@ -66,39 +85,33 @@ def run(
       remask eval --harness gsm8k --limit 100
       remask eval sudoku --stratum harder --split valid --window blocks:27
     """
-    from remask.trace.file import TraceFile
-
+    made = parts(decoder, window, reuse)
     if harness:
         network = open_model(model or "demo", device, dtype, fused=fused)
-        with nullcontext() if trace is None else TraceFile(trace, network.tokenizer) as file:
-            harnessed(task, network, parts(decoder, window, reuse), batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files, trace=file)
+        harnessed(task, network, made, batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files, trace=trace)
         return
-    from rich.progress import Progress
-
     from remask.evaluation import tasks
     from remask.evaluation.harness import evaluate, summarise
-    from remask.trace.record import record
 
-    chosen, made = tasks.get(task), parts(decoder, window, reuse)
+    chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split, **({"stratum": stratum} if stratum else {}))
     network = open_model(model or chosen.model, device, dtype, fused=fused)
     told = {"task": task, "model": (model or chosen.model) + " fused" * fused, "decoder": decoder, "window": window, "reuse": reuse}
-    resumed = out is not None and out.exists()
-    with Progress(transient=True) as progress, nullcontext() if trace is None else TraceFile(trace, network.tokenizer, resume=resumed) as file:
-        bar = progress.add_task(task, total=len(items))
-
-        def through(numbers: Sequence[int], steps: Iterator[Step]) -> Iterator[Step]:
-            names, seeds = [str(number) for number in numbers], [seed + number for number in numbers]
-            return steps if file is None else record(steps, file, runs=names, seeds=seeds, settings=told, drafts=False)
-
-        records = evaluate(
-            network, items, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, out=out, report=lambda done: progress.update(bar, completed=done), through=through, **made
-        )
-    summary = {"task": task, "split": split, "decoder": decoder, "window": window, "reuse": reuse, "batch": batch, **summarise(records, network)}
-    typer.echo(json.dumps(summary, indent=2))
+    settings = {**told, **network_settings(model or chosen.model, device, dtype, fused=fused), "seed": seed}
+    with counting(task, len(items)) as report, open_trace(trace, network.tokenizer, resume=out is not None and out.exists()) as file:
+        asked: dict[str, Any] = {"max_new_tokens": chosen.max_new_tokens, "out": out, "settings": settings, "observed": file is not None}
+        records = evaluate(network, items, batch=batch, seed=seed, report=report, through=partial(recorded, trace=file, seed=seed, told=told), **asked, **made)
+    typer.echo(json.dumps({"task": task, "split": split, "decoder": decoder, "window": window, "reuse": reuse, "batch": batch, **summarise(records, network)}, indent=2))
 
 
-def harnessed(task: str, network: Any, made: dict[str, Any], *, batch: int, samples: int, seed: int, limit: int | None, folder: Path | None, trace: TraceFile | None) -> None:
+def recorded(numbers: Sequence[int], steps: Iterator[Step], *, trace: TraceFile | None, seed: int, told: dict[str, str]) -> Iterator[Step]:
+    """The steps of the items of these numbers, written into the trace, if there is one, as they come."""
+    from remask.trace.record import record
+
+    return steps if trace is None else record(steps, trace, runs=[str(number) for number in numbers], seeds=[seed + number for number in numbers], settings=told, drafts=False)
+
+
+def harnessed(task: str, network: Any, made: dict[str, Any], *, batch: int, samples: int, seed: int, limit: int | None, folder: Path | None, trace: Path | None) -> None:
     """Print what lm-evaluation-harness says."""
     from remask.errors import RemaskError
     from remask.evaluation.harness import environment
@@ -108,7 +121,8 @@ def harnessed(task: str, network: Any, made: dict[str, Any], *, batch: int, samp
     except ModuleNotFoundError as error:
         raise RemaskError(f"{error.name} is not installed; pip install 'remask[harness]'") from None
     try:
-        found = run_task(network, task, settings=Settings(made, batch, samples, seed), limit=limit, folder=folder, trace=trace)
+        with open_trace(trace, network.tokenizer) as file:
+            found = run_task(network, task, settings=Settings(made, batch, samples, seed), limit=limit, folder=folder, trace=file)
     except ConnectionError as error:
         if isinstance(error, BrokenPipeError):  # nobody reads our output any more
             raise

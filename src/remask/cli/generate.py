@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Seed, Trace, WindowSpec, open_model, parts
+from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Revision, Seed, Temperature, TopK, TopP, Trace, WindowSpec, open_model, open_trace, parts
+
+if TYPE_CHECKING:
+    from remask.denoise import Step
+    from remask.trace.file import TraceFile
 
 
 def run(
     text: Annotated[str | None, typer.Argument(help="The prompt; absent: --file, or standard input.")] = None,
     file: Annotated[Path | None, typer.Option(help="Read the prompt from a UTF-8 file.")] = None,
     model: Model = "demo",
-    revision: Annotated[str | None, typer.Option(help="Of a Hub id.")] = None,
+    revision: Revision = None,
     device: Device = "cpu",
     dtype: Dtype = "",
     fused: Fused = False,
@@ -27,9 +31,9 @@ def run(
     decoder: DecoderSpec = "low_confidence",
     window: WindowSpec = "whole",
     reuse: ReuseSpec = "fresh",
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens up to this share.")] = 1.0,
-    top_k: Annotated[int, typer.Option(help="Keep this many tokens; 0 keeps all.")] = 0,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
     max_new_tokens: Annotated[int, typer.Option(help="Room on the canvas.")] = 128,
     seed: Seed = 0,
     after: Annotated[str, typer.Option(help="Text that stands behind the gap and is given as well: fill in between.")] = "",
@@ -56,34 +60,24 @@ def run(
     """
     import remask
     from remask.shapers import sampling
-    from remask.trace.file import TraceFile
+
+    prompt, shapers, chosen = read(text, file, unconditional), sampling(temperature, top_p, top_k), parts(decoder, window, reuse)
+    network = open_model(model, device, dtype, revision, fused=fused)
+    told = {"model": model + " fused" * fused, "decoder": decoder, "window": window, "reuse": reuse, "shapers": ", ".join(map(str, shapers))}
+    with open_trace(trace, network.tokenizer) as opened:
+        through, behind = partial(seen, tokenizer=network.tokenizer, watch=watch, trace=opened, seed=seed, told=told), [after] if after else ()
+        asked: dict[str, Any] = {**chosen, "max_new_tokens": max_new_tokens, "shapers": shapers, "seed": seed, "chat": chat, "unconditional": unconditional}
+        completion = remask.generate(network, [prompt], after=behind, through=through, observed=trace is not None, **asked)[0]
+    typer.echo(json.dumps({"text": completion.text, "tokens": completion.tokens, **asdict(completion.stats)}, ensure_ascii=False) if as_json else completion.text)
+
+
+def seen(steps: Iterator[Step], *, tokenizer: Any, watch: bool, trace: TraceFile | None, seed: int, told: dict[str, str]) -> Iterator[Step]:
+    """The steps, written into the trace and shown as they come, if asked for."""
     from remask.trace.record import record
     from remask.trace.terminal import watch as show
 
-    prompt = read(text, file, unconditional)
-    shapers = sampling(temperature, top_p, top_k)
-    chosen = parts(decoder, window, reuse)
-    network = open_model(model, device, dtype, revision, fused=fused)
-    told = {"model": model + " fused" * fused, "decoder": decoder, "window": window, "reuse": reuse, "shapers": ", ".join(map(str, shapers))}
-    with nullcontext() if trace is None else TraceFile(trace, network.tokenizer) as opened:
-
-        def through(steps: Iterator[Any]) -> Iterator[Any]:
-            kept = steps if opened is None else record(steps, opened, seeds=[seed], settings=told)
-            return show(kept, network.tokenizer) if watch else kept
-
-        completion = remask.generate(
-            network,
-            [prompt],
-            max_new_tokens=max_new_tokens,
-            shapers=shapers,
-            seed=seed,
-            chat=chat,
-            unconditional=unconditional,
-            after=[after] if after else (),
-            through=through,
-            **chosen,
-        )[0]
-    typer.echo(json.dumps({"text": completion.text, "tokens": completion.tokens, **asdict(completion.stats)}, ensure_ascii=False) if as_json else completion.text)
+    kept = steps if trace is None else record(steps, trace, seeds=[seed], settings=told)
+    return show(kept, tokenizer) if watch else kept
 
 
 def read(text: str | None, file: Path | None, unconditional: bool) -> str:

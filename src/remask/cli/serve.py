@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from remask.cli.options import Device, Dtype, Fused, Model, open_model
+from remask.cli.options import Device, Dtype, Fused, Model, Revision, Rows, open_model
 
 
 def run(
     model: Model = "demo",
-    revision: Annotated[str | None, typer.Option(help="Of a Hub id.")] = None,
+    revision: Revision = None,
     device: Device = "cpu",
     dtype: Dtype = "",
     fused: Fused = False,
@@ -24,7 +24,7 @@ def run(
         str,
         typer.Option(envvar="REMASK_API_KEY", help="Clients must send it; better in the environment than here. Several, with spaces between them, take turns.", show_envvar=True),
     ] = "",
-    rows: Annotated[int, typer.Option(help="Most rows decoded at once.")] = 32,
+    rows: Rows = 32,
     queue: Annotated[int, typer.Option(help="Most rows that wait, half as many of one client alone; one more is answered 429.")] = 1024,
     timeout: Annotated[float, typer.Option(help="Seconds a row may take, waiting included.")] = 300.0,
     trace: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write what every step of every request did: a file named by its id, for `remask trace`.")] = None,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from remask.cli.options import Device, Dtype, Seed, open_model
+from remask.cli.options import Device, Dtype, Seed, TopP, network_settings, open_model
+
+if TYPE_CHECKING:
+    from remask.evaluation.text.measure import Rows
 
 
 def run(
@@ -20,7 +24,7 @@ def run(
     n: Annotated[int, typer.Option("-n", help="Rows of each, 20 or more.")] = 256,
     length: Annotated[int, typer.Option(help="Tokens of a row.")] = 256,
     temperature: Annotated[float, typer.Option(help="Divide the logits by this.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Keep the likeliest tokens up to this share; 1 keeps all.")] = 1.0,
+    top_p: TopP = 1.0,
     device: Device = "cpu",
     dtype: Dtype = "",
     batch: Annotated[int, typer.Option(help="Rows written together.")] = 32,
@@ -31,11 +35,10 @@ def run(
     Likelihoods of different entropy are not comparable: sweep --top-p and compare where the entropies meet.
     """
     from rich.console import Console
-    from rich.progress import Progress
 
     import remask
     from remask.cli import tables
-    from remask.evaluation.text.measure import cut, drawn, measure, of_judge, summarise
+    from remask.evaluation.text.measure import cut, drawn, of_judge, summarise
     from remask.evaluation.text.network import of_network
     from remask.shapers import sampling
     from remask.spec import parse_sampler
@@ -45,24 +48,34 @@ def run(
     network, reader = open_model(model, device, dtype), open_judge(judge, device, dtype)
     if reader.vocab_size != network.vocab_size:
         raise remask.RemaskError(f"the judge {judge!r} has {reader.vocab_size} ids and the model {network.vocab_size}; use a judge of the model's tokenizer")
+    writer, critic = (" ".join(network_settings(name, device, dtype).values()) for name in (model, judge))
     shapers = sampling(temperature, top_p)
     text = cut(read_stream(real), length)
     against = text(list(range(n, 2 * n)))[0]
-    made = {"real text": (text, str(real)), "the judge's own": (of_judge(reader, length, seed=seed), judge)}
-    made |= {spec: (drawn(network, part, length, shapers=shapers, seed=seed), f"{model} temperature {temperature} top-p {top_p}") for spec, part in parts.items()}
-    found: list[dict[str, Any]] = []
-    with Progress(transient=True) as progress:
-        for name, (rows, source) in made.items():
-            bar = progress.add_task(name, total=n)
-            setting = f"{name}, {source}, {length} tokens, seed {seed}, judge {judge}"
-            records = measure(
-                rows, n, reader, setting=setting, out=out / f"{file_name(name)}.jsonl", batch=batch, report=lambda done, bar=bar: progress.update(bar, completed=done)
-            )
-            found.append({"name": name, **summarise(records, reader, against)})
+    made = {"real text": (text, str(real)), "the judge's own": (of_judge(reader, length, seed=seed), critic)}
+    made |= {spec: (drawn(network, part, length, shapers=shapers, seed=seed), f"{writer} temperature {temperature} top-p {top_p}") for spec, part in parts.items()}
+    named = {name: (rows, f"{name}, {source}, {length} tokens, seed {seed}, judge {critic}") for name, (rows, source) in made.items()}
+    records = measured(named, n, reader, out, batch)
+    found = [{"name": name, **summarise(rows, reader, against)} for name, rows in records.items()]
     about = {"name": "network", "model": model, **of_network(network, text(list(range(n)))[0], seed=seed, batch=batch)}
     (out / "summary.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*found, about]), encoding="utf-8")
     Console().print(tables.texts(found))
     Console().print(tables.network(about))
+
+
+def measured(made: dict[str, tuple[Rows, str]], n: int, judge: Any, out: Path, batch: int) -> dict[str, list[dict[str, Any]]]:
+    """The records of each source of rows, from its rows and what made them; kept in a file of `out` each."""
+    from rich.progress import Progress
+
+    from remask.evaluation.text.measure import measure
+    from remask.files import file_name
+
+    found: dict[str, list[dict[str, Any]]] = {}
+    with Progress(transient=True) as progress:
+        for name, (rows, setting) in made.items():
+            told = partial(progress.update, progress.add_task(name, total=n))
+            found[name] = measure(rows, n, judge, setting=setting, out=out / f"{file_name(name)}.jsonl", batch=batch, report=lambda done, told=told: told(completed=done))
+    return found
 
 
 def open_judge(judge: str, device: str, dtype: str) -> Any:
@@ -74,8 +87,3 @@ def open_judge(judge: str, device: str, dtype: str) -> Any:
     if not isinstance(reader, Causal):
         raise remask.RemaskError(f"{judge!r} is a {type(reader).__name__}, which cannot judge text from left to right; pass a CausalJudge checkpoint")
     return reader
-
-
-def file_name(name: str) -> str:
-    """A sampler's spec as a file's name."""
-    return "".join(character if character.isalnum() or character in ".=-_" else "_" for character in name)

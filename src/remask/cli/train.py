@@ -36,10 +36,7 @@ def run(
     On several GPUs:
       torchrun --nproc-per-node 4 -m remask train recipes/sudoku.py --device cuda
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from remask.errors import RemaskError
-    from remask.training.run import train
 
     if minutes is not None and not minutes >= 0:
         raise RemaskError(f"minutes is {minutes}; use 0 or more, or leave it out")
@@ -51,7 +48,18 @@ def run(
         return
     plan = choose(module, data, variant, steps)
     first = os.environ.get("RANK", "0") == "0"
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=not first) as progress:
+    checkpoint = shown(plan, out, hidden=not first, init=init, device=device, minutes=minutes, compiled=compiled)
+    if first:
+        typer.echo(checkpoint)
+
+
+def shown(plan: Any, out: Path, *, hidden: bool, **how: Any) -> Path:
+    """The checkpoint of a run, whose metrics are printed as they come, unless hidden; how: as of remask.training.run.train."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from remask.training.run import train
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=hidden) as progress:
         bar = progress.add_task(plan.name, total=plan.steps)
 
         def report(line: dict[str, Any]) -> None:
@@ -60,9 +68,7 @@ def run(
                 shown = f"{plan.name}: loss {line['loss']:.4f}, {line['tokens_per_second']:,} tokens/s"
                 progress.update(bar, completed=line["step"], description=shown)
 
-        checkpoint = train(plan, out, init=init, device=device, minutes=minutes, compiled=compiled, report=report)
-    if first:
-        typer.echo(checkpoint)
+        return train(plan, out, report=report, **how)
 
 
 def locate_recipe(path: Path) -> Path:

@@ -40,7 +40,7 @@ class Risk(Decoder):
             if not 0 <= getattr(self, name) <= 1:
                 raise RemaskError(f"{name} is {getattr(self, name)}; it is a probability, from 0 to 1")
         for name in ("together", "left"):
-            if not 0 <= getattr(self, name) < float("inf"):
+            if not getattr(self, name) >= 0:
                 raise RemaskError(f"{name} is {getattr(self, name)}; it must be a number from 0 up")
 
     def init(self, canvas: Canvas) -> None:

@@ -37,7 +37,7 @@ class SlowFast(Decoder):
     """Slow: write the best token, and what reaches `slow_tau`, until the horizon has settled or `slow_steps` have passed.
 
     The horizon is the farthest eligible position with confidence of at least `reach`; it has settled when the standard
-    deviation of its last `history` values is below `spread`. Fast: what reaches `tau`, at least the best, up to that horizon, until it is full.
+    deviation of its last `history` values is below `deviation`. Fast: what reaches `tau`, at least the best, up to that horizon, until it is full.
     Defaults are the code's; the paper prints slow_steps=8, reach=0.1, tau=0.85. No confidence reaches 2: one token a slow step, as published.
     """
 
@@ -45,7 +45,7 @@ class SlowFast(Decoder):
     reach: float = 0.3
     slow_steps: int = 6
     history: int = 2
-    spread: float = 1.0
+    deviation: float = 1.0
     slow_tau: float = 2.0
     mask_candidates: bool = False
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
@@ -75,7 +75,7 @@ class SlowFast(Decoder):
         held = torch.stack(state.edges, 1)
         edges = torch.cat([torch.where((state.slow == 0)[:, None], torch.nan, held)[:, 1:], edge[:, None].double()], 1)
         slow = state.slow + 1
-        settled = (edges.std(1, correction=0) < self.spread) | (slow > self.slow_steps)
+        settled = (edges.std(1, correction=0) < self.deviation) | (slow > self.slow_steps)
         end = torch.where(fast, state.end, torch.where(settled, edge, -1))
         tau = torch.where(fast, self.tau, self.slow_tau)[:, None]
         write = longest_prefix(confidence, eligible, lambda falling: falling >= tau)

@@ -52,7 +52,7 @@ class STaRR(Decoder):
     """Our reconstruction after STaRR. Write what reaches tau = c_slow + (c_fast - c_slow) u^p; if nothing does, the best.
 
     u in [0, 1] is instability: `lam` parts temporal (deviation of the last `window` confidences over `sigma`) and the rest
-    spatial (deviation from the masked neighbours within `radius` over `delta`). Until a candidate was seen `min_history` times,
+    spatial (deviation from the masked neighbours within `radius` over `delta`); an infinite sigma or delta leaves its part out. Until a candidate was seen `min_history` times,
     tau is c_fast, which is Fast-dLLM's static threshold; so it is with c_slow = c_fast, p = 0 or window = 1.
 
     signals: confidence, or distribution (deviation of the `top` likeliest tokens' probabilities; one minus the cosine with the
@@ -65,6 +65,7 @@ class STaRR(Decoder):
     the row's p-quantile); H3, written after `fast_steps` steps above the threshold, and at c_slow after `slow_steps` masked.
     """
 
+    unbounded: ClassVar[tuple[str, ...]] = ("sigma", "delta")
     c_fast: float = 0.9
     c_slow: float = 0.6
     window: int = 3
@@ -184,13 +185,13 @@ class STaRR(Decoder):
         age = torch.arange(self.window, device=state.seen.device)
         counts = (age < state.seen[..., None]).double()
         if self.signals == "confidence" or state.tops is None or state.ids is None:
-            variance = spread(state.history.double(), counts, self.detrend)
+            variance = detrended_variance(state.history.double(), counts, self.detrend)
         else:
             # the probabilities over steps of the tokens that are likeliest now; one that was not kept counts as 0
             now = state.ids[:, :, :1, :]
             match = state.ids[..., :, None] == now[..., None, :]
             over = (state.tops[..., :, None] * match).sum(3).double()
-            variance = spread(over.transpose(2, 3), counts[:, :, None, :].expand(-1, -1, over.shape[3], -1), self.detrend).sum(-1)
+            variance = detrended_variance(over.transpose(2, 3), counts[:, :, None, :].expand(-1, -1, over.shape[3], -1), self.detrend).sum(-1)
         return variance.float() if self.metric == "var" else variance.sqrt().float()
 
     def spatial_signal(self, state: Trace, confidence: Tensor, masked: Tensor, view: View) -> Tensor:
@@ -268,7 +269,7 @@ class STaRR(Decoder):
         return tau
 
 
-def spread(values: Tensor, counts: Tensor, detrend: str) -> Tensor:
+def detrended_variance(values: Tensor, counts: Tensor, detrend: str) -> Tensor:
     """(..., W) values, newest first, and which count (float) -> (...) population variance, if asked without their trend."""
     number = counts.sum(-1)
     if detrend == "diff":

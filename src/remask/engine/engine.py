@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from remask.denoise import Plan
 from remask.engine.cohort import Cohort, advance, lengthened
 from remask.engine.packing import packs, usual_cost
 from remask.engine.request import QueueFull, Request, Ticket
-from remask.engine.room import Sizes, free_bytes, probed
+from remask.engine.room import Need, Sizes, free_bytes, probed
 from remask.engine.row import Row, stop_rows, tell
 from remask.engine.waiting import Waiting
 from remask.errors import RemaskError
@@ -46,7 +47,7 @@ class Engine:
         self.forward_cost = usual_cost(model) if forward_cost is None else forward_cost
         with torch.inference_mode():
             self.sizes = Sizes.of(model)
-        self._plans: deque[tuple[Plan, float]] = deque(maxlen=PLANS_KNOWN)
+        self._plans: deque[tuple[Plan, Need]] = deque(maxlen=PLANS_KNOWN)
         self._waiting = Waiting()
         self._cohorts: list[Cohort] = []
         self._changed = threading.Condition()
@@ -144,22 +145,23 @@ class Engine:
         canvas = Canvas.from_prompts([prompt], max_new_tokens=new, mask_id=model.mask_id, device=getattr(model, "device", None))
         if model.max_length is not None and canvas.shape[1] > model.max_length:
             raise RemaskError(f"the canvas has {canvas.shape[1]} positions and the model was made for {model.max_length}; shorten the prompt or max_new_tokens")
-        row = Row(ticket, canvas, self._bytes(request.plan), model.max_length)
+        plan = request.plan if getattr(model, "lazy", False) else replace(request.plan, observed=False)  # else it is all one, and rows of one plan share a step
+        row = Row(ticket, plan, canvas, self._need(plan), model.max_length)
         if self.memory is not None and row.nbytes > self.memory:
             raise RemaskError(f"a row of {row.longest} positions needs {int(row.nbytes):,} bytes and the engine has {self.memory:,}; shorten it, or raise memory=")
         return row
 
-    def _bytes(self, plan: Plan) -> float:
-        """Bytes a position, measured once for equal plans."""
+    def _need(self, plan: Plan) -> Need:
+        """What a row needs, measured once for equal plans."""
         with self._changed:
-            for known, size in self._plans:
+            for known, need in self._plans:
                 if known == plan:
-                    return size
+                    return need
         with self._network, torch.inference_mode():
-            size = self.sizes.row(plan, *probed(self.model, plan))
+            need = self.sizes.row(plan, *probed(self.model, plan))
         with self._changed:
-            self._plans.append((plan, size))
-        return size
+            self._plans.append((plan, need))
+        return need
 
     def _drop(self) -> None:
         """Take out what was cancelled or is overdue."""
@@ -219,16 +221,14 @@ class Engine:
     def _needs(self, bundle: list[Cohort]) -> float:
         """Bytes of cohorts that are one, when every row is as long as it may become."""
         rows = [rider for cohort in bundle for rider in cohort.riders]
-        return max(row.longest for row in rows) * sum(row.bytes_per_position for row in rows)
+        length = max(row.longest for row in rows)
+        return sum(row.nbytes_on(length) for row in rows)
 
     def _stepped(self, cohort: Cohort) -> Cohort | None:
         """The cohort after a step, without the rows that are done. If it fails, every row is stepped alone, and those fail that do it again."""
         try:
             before = lengthened(self._passes, cohort)
             after, seen = advance(self._passes, before)
-            for group, made in zip(after.groups, seen, strict=True):  # what will be told is computed here, where a failure is the row's own
-                if any(row.ticket.request.record or row.ticket.request.confidence for row in group.riders):
-                    _ = made.prediction.raw.logits
         except Exception as error:
             if cohort.count == 1:
                 stop_rows(cohort.groups[0], {0: "error"}, error)

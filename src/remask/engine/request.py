@@ -61,7 +61,7 @@ class Request:
     def plan(self) -> Plan:
         """Its parts; rows with equal plans are stepped together."""
         window, _ = self.window.opened(self.max_new_tokens)
-        return Plan(self.decoder, window, self.reuse, tuple(self.shapers), self.early_stop)
+        return Plan(self.decoder, window, self.reuse, tuple(self.shapers), self.early_stop, observed=self.record or self.confidence)
 
 
 @dataclass(frozen=True, eq=False)

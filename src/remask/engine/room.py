@@ -19,36 +19,54 @@ PROBE = 5
 
 
 @dataclass(frozen=True)
+class Need:
+    """Bytes of a row. position: of each position of its canvas, padding included.  read: on top, of each at which a lazy head is run."""
+
+    position: float
+    read: float = 0.0
+
+    def of(self, length: int, most_open: int) -> float:
+        """On a canvas of `length` positions, of which no more than `most_open` are eligible at once."""
+        return length * self.position + min(length, most_open) * self.read
+
+
+@dataclass(frozen=True)
 class Sizes:
-    """Bytes a position of one network: logits, keys and values, and one hidden state."""
+    """Bytes a position of one network: logits, keys and values, and one hidden state. lazy: states are kept in place of logits (remask.models.base.Network)."""
 
     logits: float
     store: float
     hidden: float
+    lazy: bool = False
 
     @staticmethod
     def of(model: Model) -> Sizes:
         """Measured by one forward of a tiny canvas."""
         canvas = Canvas.from_prompts([[]], max_new_tokens=PROBE, mask_id=model.mask_id, device=getattr(model, "device", None))
         hidden, store = model.forward(canvas, Chosen(), None)
-        return Sizes(memory.nbytes(model.head(hidden)) / PROBE, store.nbytes / PROBE, memory.nbytes(hidden) / PROBE)
+        lazy = getattr(model, "lazy", False)
+        return Sizes(memory.nbytes(model.head(hidden)) / PROBE, store.nbytes / PROBE, memory.nbytes(hidden) / PROBE, lazy)
 
-    def row(self, plan: Plan, remembered: float, shadows: bool) -> float:
-        """Bytes a position of a row with these parts, which remember that much of their own, and may ask for as many shadows as positions.
+    def keeps_states(self, plan: Plan) -> bool:
+        """Whether a row with these parts keeps states in place of logits, as remask.compute does it."""
+        return self.lazy and not plan.manner.reads
+
+    def kept(self, plan: Plan) -> float:
+        """Bytes a position of what is kept of the network between passes: predictions, keys and values (remask.compute.Kept.nbytes)."""
+        return (self.hidden if self.keeps_states(plan) else self.logits) + self.store * plan.reuse.stores
+
+    def row(self, plan: Plan, remembered: float, shadows: bool) -> Need:
+        """What a row with these parts needs, which remember that much of their own a position, and may ask for as many shadows as positions.
 
         What is kept counts twice, since it is copied when rows join or leave, and what parts remember once more, for their own sums. A step
         works on at most four copies of the logits, shapers on six more (a sort with its order, probabilities and sums), a draw on four
-        (float64), and a layer on 24 hidden states. docs/findings/engine.md compares this with what is used.
+        (float64), and a layer on 24 hidden states. Where states are kept, the logits themselves come on top, at eligible positions alone unless
+        somebody reads all of them. docs/findings/engine.md compares this with what is used.
         """
-        work = 4 + 6 * bool(plan.shapers) + 4 * plan.draws
-        return (
-            work * self.logits
-            + 2 * max(self.logits, self.hidden)
-            + 2 * self.store * plan.reuse.stores
-            + 3 * remembered
-            + 24 * self.hidden
-            + shadows * (4 * self.logits + 24 * self.hidden)
-        )
+        states = self.keeps_states(plan)
+        work = (4 + states + 6 * bool(plan.shapers) + 4 * plan.draws) * self.logits
+        position = 2 * self.kept(plan) + 3 * remembered + 24 * self.hidden + shadows * (4 * self.logits + 24 * self.hidden)
+        return Need(position, work) if states and not plan.decoder.everywhere and not plan.observed else Need(position + work)
 
 
 def probed(model: Model, plan: Plan) -> tuple[float, bool]:

@@ -7,32 +7,38 @@ from dataclasses import replace
 from torch import Tensor
 
 from remask.canvas import Canvas
-from remask.denoise import Step
+from remask.denoise import Plan, Step
 from remask.engine.cohort import Group
 from remask.engine.request import Reason, Ticket, Update
+from remask.engine.room import Need
 from remask.trace.record import Event, Opening, event
 
 
 class Row:
-    """A ticket with its first canvas (1, L), its plan, and the bytes that a position of it needs.
+    """A ticket with its plan, its first canvas (1, L), and what it needs.
 
     start, stop: the positions that were asked for.  length, longest: positions now, and the most there can be; limit: the model's.
+    most_open: the most positions that are eligible at once.
     """
 
-    def __init__(self, ticket: Ticket, canvas: Canvas, bytes_per_position: float, limit: int | None) -> None:
-        self.ticket, self.canvas, self.bytes_per_position = ticket, canvas, bytes_per_position
-        self.plan = ticket.request.plan
+    def __init__(self, ticket: Ticket, plan: Plan, canvas: Canvas, need: Need, limit: int | None) -> None:
+        self.ticket, self.plan, self.canvas, self.need = ticket, plan, canvas, need
         self.opened = False
         self.start = len(ticket.request.prompt_ids)
         self.stop = self.start + ticket.request.max_new_tokens
         self.length, new = canvas.shape[1], int(canvas.masked.sum())
-        longest = self.length - new + self.plan.window.most_new(new)
+        most_new = self.plan.window.most_new(new)
+        self.most_open, longest = self.plan.window.most_open(most_new), self.length - new + most_new
         self.longest = longest if limit is None else min(longest, limit)
 
     @property
     def nbytes(self) -> float:
         """Bytes on a canvas of its own."""
-        return self.longest * self.bytes_per_position
+        return self.nbytes_on(self.longest)
+
+    def nbytes_on(self, length: int) -> float:
+        """Bytes on a canvas of `length` positions."""
+        return self.need.of(length, self.most_open)
 
     @property
     def stopped(self) -> Reason | None:

@@ -29,7 +29,7 @@ def example(model: Any, item: Item, path: Path, *, max_new_tokens: int, seed: in
             def through(steps: Iterator[Step]) -> Iterator[Step]:
                 return record(steps, file, runs=[RUN], seeds=[seed], settings={name: str(part) for name, part in parts.items()})
 
-            generate(model, [item.prompt], max_new_tokens=max_new_tokens, seed=seed, through=through, **parts)
+            generate(model, [item.prompt], max_new_tokens=max_new_tokens, seed=seed, through=through, observed=True, **parts)
     trace = read(path)
     opening, events = trace.openings[RUN], trace.events[RUN]
     first = opening.tokens.index(opening.mask_id)

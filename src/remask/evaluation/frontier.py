@@ -17,7 +17,7 @@ from remask.evaluation.harness import Encoded, encoded, environment, evaluate, r
 from remask.evaluation.intervals import paired_difference
 from remask.evaluation.sweeps import settings
 from remask.evaluation.tasks.base import Item
-from remask.files import write_json, write_whole
+from remask.files import check_settings, file_name, write_json, write_whole
 
 REFERENCE = "low_confidence"
 """One token per forward: what a loss of accuracy and a saving of forwards are counted from."""
@@ -162,10 +162,8 @@ def save(path: Path, points: Sequence[Point], more: dict[str, Any]) -> None:
 
 def check_same_run(folder: Path, depends: dict[str, Any]) -> None:
     """Raise if `folder` notes that its results depend on something else, besides decoder and item."""
-    before = noted(path) if (path := folder / "run.json").exists() else depends
-    for name in {**before, **depends}:
-        if before.get(name) != depends.get(name):
-            raise RemaskError(f"{folder} holds results with {name} {before.get(name)}, not {depends.get(name)}; name another folder")
+    if (path := folder / "run.json").exists():
+        check_settings(folder, noted(path), depends, "name another folder")
 
 
 def begin(folder: Path, depends: dict[str, Any], where: dict[str, str]) -> None:
@@ -181,8 +179,3 @@ def noted(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise RemaskError(f"{path} is not there, so no run was begun in this folder; name the folder of one")
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def file_name(spec: str) -> str:
-    """A spec string as a file's name."""
-    return "".join(character if character.isalnum() or character in ".=,-_" else "~" for character in spec)

@@ -18,6 +18,7 @@ from remask.errors import RemaskError
 from remask.evaluation.intervals import wilson
 from remask.evaluation.results import append_records, read_records
 from remask.evaluation.tasks.base import Item
+from remask.files import check_settings
 from remask.generate import complete, encode
 
 Through = Callable[[Sequence[int], Iterator[Step]], Iterator[Step]]
@@ -41,16 +42,19 @@ def evaluate(
     report: Callable[[int], None] | None = None,
     through: Through | None = None,
     asked: Encoded | None = None,
+    settings: Mapping[str, Any] | None = None,
     **parts: Any,
 ) -> list[dict[str, Any]]:
     """One record per item; item i has seed + i, whatever its batch. With `out`, records are appended as JSON lines after each batch, and those already there are kept.
 
     through: sees the numbers of a batch's items and its steps, and passes the steps on, as remask.trace.record.record does.
     asked: encoded(model, items), if there is more than one decoder to run.
+    settings: what the results depend on besides the items, in values of JSON. They are noted in every record, and a file that notes others, or none, is refused.
     """
     if batch < 1:
         raise RemaskError(f"batch is {batch}; use 1 or more")
-    done = {} if out is None else results_of(items, out)
+    done = {} if out is None else results_of(items, out, settings)
+    noted = {} if settings is None else {"settings": dict(settings)}
     waiting = [index for index in range(len(items)) if index not in done]
     for start in range(0, len(waiting), batch):
         chosen = waiting[start : start + batch]
@@ -60,7 +64,7 @@ def evaluate(
         for index, completion in zip(chosen, completions, strict=True):
             item, stats = items[index], completion.stats
             costs = {"forwards": stats.forwards, "positions": stats.positions, "generated": stats.generated, "seconds": stats.seconds, "batch": len(chosen)}
-            done[index] = {"index": index, "prompt": item.prompt, "text": completion.text, "right": item.check(completion.text), "stratum": item.stratum, **costs}
+            done[index] = {"index": index, "prompt": item.prompt, "text": completion.text, "right": item.check(completion.text), "stratum": item.stratum, **costs, **noted}
         if out is not None:
             append_records(out, (done[index] for index in chosen))
         if report is not None:
@@ -68,12 +72,16 @@ def evaluate(
     return [done[index] for index in range(len(items))]
 
 
-def results_of(items: Sequence[Item], path: Path) -> dict[int, dict[str, Any]]:
-    """index -> record, of what a file holds of these items; RemaskError if it holds results of others."""
+def results_of(items: Sequence[Item], path: Path, settings: Mapping[str, Any] | None = None) -> dict[int, dict[str, Any]]:
+    """index -> record, of what a file holds of these items; RemaskError if it holds results of others, or made under other settings than those named."""
     found = read_records(path)
     for index, record in found.items():
         if index >= len(items) or items[index].prompt != record["prompt"]:
             raise RemaskError(f"{path} holds results of other items; name another file")
+        if settings is not None and "settings" not in record:
+            raise RemaskError(f"{path} holds results that do not say what made them; name another file, or remove it")
+        if settings is not None:
+            check_settings(path, record["settings"], settings)
     return found
 
 

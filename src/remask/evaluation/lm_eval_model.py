@@ -70,7 +70,8 @@ class RemaskLM(LM):
         def through(steps: Iterator[Step]) -> Iterator[Step]:
             return steps if self.trace is None else record(steps, self.trace, runs=[*map(str, numbers)], seeds=seeds, settings=told, drafts=False)
 
-        made = generate(self.model, prompts, max_new_tokens=room, shapers=shapers, seed=seeds, unconditional=True, through=through, **self.settings.parts)
+        asked: dict[str, Any] = {"max_new_tokens": room, "shapers": shapers, "seed": seeds, "unconditional": True, "observed": self.trace is not None}
+        made = generate(self.model, prompts, through=through, **asked, **self.settings.parts)
         self.costs += [completion.stats for completion in made]
         return [completion.text for completion in made]
 

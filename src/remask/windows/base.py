@@ -46,6 +46,10 @@ class Window(Part, Protocol):
         """How many positions to be written a row may come to have that starts with `new`."""
         return new
 
+    def most_open(self, new: int) -> int:
+        """How many positions of a row with `new` to be written are eligible at once, at most."""
+        return new
+
     def eligible(self, canvas: Canvas, state: Any) -> Tensor: ...
 
     def span(self, canvas: Canvas, state: Any) -> Tensor: ...

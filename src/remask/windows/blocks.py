@@ -59,6 +59,9 @@ class Blocks(Window):
         lacking = -(inside + max_new_tokens) % self.length if self.origin == "prompt" and max_new_tokens else 0
         return self, max_new_tokens + lacking
 
+    def most_open(self, new: int) -> int:
+        return min(new, self.length)
+
     def check(self, canvas: Canvas) -> None:
         """Every row's masks must fill whole blocks."""
         if self.origin == "canvas":

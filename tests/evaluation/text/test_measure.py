@@ -155,14 +155,16 @@ def test_eval_text_prints_and_writes_every_source_and_continues(folders, tmp_pat
     assert [line["forwards"][0] for line in lines[:-1]] == [0, 16, pytest.approx(3, abs=1), 3]
     assert all(line["rows"] == 20 for line in lines)
     assert "p-MAUVE" in done.stdout
-    rows = (tmp_path / "found" / "sde_forwards=3.jsonl").read_text()
-    (tmp_path / "found" / "sde_forwards=3.jsonl").write_text("".join(rows.splitlines(keepends=True)[:7]))
+    rows = (tmp_path / "found" / "sde~forwards=3.jsonl").read_text()
+    (tmp_path / "found" / "sde~forwards=3.jsonl").write_text("".join(rows.splitlines(keepends=True)[:7]))
     again = remask_command(*command)
     assert again.stdout == done.stdout
-    assert (tmp_path / "found" / "sde_forwards=3.jsonl").read_text() == rows
-    other = remask_command(*command, "--seed", "1")
-    assert other.returncode == 2
-    assert "name another folder" in other.stderr
+    assert (tmp_path / "found" / "sde~forwards=3.jsonl").read_text() == rows
+    for other, both in (("--seed", "1"), ("seed 0", "seed 1")), (("--dtype", "bfloat16"), ("cpu as stored", "cpu bfloat16")):
+        refused = remask_command(*command, *other)
+        assert refused.returncode == 2
+        assert all(word in refused.stderr for word in both)
+        assert "name another folder" in refused.stderr
 
 
 def test_a_judge_that_reads_both_ways_or_other_ids_is_refused(folders, tmp_path):
