@@ -59,6 +59,25 @@ def test_every_network_and_reuse_rule_computes_the_same(family, reuse):
 
 
 @pytest.mark.parametrize("body", [None, Fused])
+@pytest.mark.parametrize(
+    ("decoder", "window", "reuse"), [("ancestral:steps=30", "blocks:6", "dual:inner=(unchanged)"), ("remdm:steps=12,strategy=loop,eta=0.1", "whole", "delayed:refresh=0")]
+)
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_a_row_that_computes_nothing_for_a_while_keeps_its_keys_and_values(family, decoder, window, reuse, body):
+    """Whatever the others compute meanwhile: in some passes all their positions, in others a few."""
+    parts = {"decoder": remask.parse_decoder(decoder), "window": remask.parse_window(window), "reuse": remask.parse_reuse(reuse)}
+    idle = 0
+    for seed in range(2):
+        plain, fixed = both(network(family, 2), canvas(new=18), body=body, seed=seed, **parts)
+        same(plain, fixed)
+        for one, other in zip(plain, fixed, strict=True):
+            written = one.edit.write
+            torch.testing.assert_close(other.prediction.raw.confidence[written], one.prediction.raw.confidence[written], rtol=1e-4, atol=1e-5)
+        idle += sum(int((~step.active.any(1) & ~before.done).sum()) for before, step in itertools.pairwise(plain))
+    assert idle
+
+
+@pytest.mark.parametrize("body", [None, Fused])
 @pytest.mark.parametrize("family", ["llada", "grouped", "dream"])
 @pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1", "prefix"])
 def test_padded_and_full_batches_compute_the_same(family, reuse, body):
