@@ -186,7 +186,7 @@ def test_the_verb_does_not_go_on_with_a_file_that_was_made_otherwise(other, both
     refused = remask_command(*command, *other)
     assert refused.returncode == 2
     assert refused.stderr == f"error: {out} holds results with {both.replace('MODEL', str(checkpoint))}; name another file, or remove it\n"
-    assert remask_command(*command, "--rows", "1").returncode == 0
+    assert remask_command(*command[:-2], "--rows", "1").returncode == 0, "float32 is the checkpoint's own"
     assert out.read_bytes() == whole
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import remask
 from remask import RemaskError
-from remask.models.loading import locate, usual
+from remask.models.loading import locate, precision
 from remask.training.run import build
 from remask.training.shards import write_json, write_shards
 from remask.training.vocabulary import characters, write_tokenizer
@@ -236,6 +236,7 @@ def test_loading_takes_at_most_a_fifth_more_than_the_checkpoint(tmp_path):
     assert 0.8 * size < peak < 1.2 * size
 
 
-def test_a_gpu_takes_bfloat16_unless_asked():
-    assert usual(torch.device("cuda")) == torch.bfloat16
-    assert usual(torch.device("cpu")) is None
+def test_a_gpu_takes_bfloat16_unless_asked(tmp_path):
+    write(tmp_path)
+    assert precision(torch.device("cuda"), [tmp_path / "model.safetensors"]) == torch.bfloat16
+    assert precision(torch.device("cpu"), [tmp_path / "model.safetensors"]) == torch.float32

@@ -39,14 +39,14 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
     with torch.device("meta"):
         model = family(config)
     paths = shards(folder)
-    fill(model, paths, config, torch.device(device), wanted or usual(torch.device(device)) or stored_dtype(paths))
+    fill(model, paths, config, torch.device(device), wanted or precision(torch.device(device), paths))
     model.config, model.tokenizer = config, tokenizer
     return model.eval().requires_grad_(False)
 
 
-def usual(device: torch.device) -> torch.dtype | None:
-    """The precision of a device if nobody asks for one; None: as stored."""
-    return torch.bfloat16 if device.type == "cuda" else None
+def precision(device: torch.device, paths: list[Path]) -> torch.dtype:
+    """What a network of these weights computes in on a device if nobody asks for something else."""
+    return torch.bfloat16 if device.type == "cuda" else stored_dtype(paths)
 
 
 def family_of(config: dict[str, Any], source: str | Path) -> Any:
