@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import remask
 from remask import RemaskError
 from remask.models.loading import locate, precision
+from remask.models.weights import fingerprint
 from remask.training.run import build
 from remask.training.shards import write_json, write_shards
 from remask.training.vocabulary import characters, write_tokenizer
@@ -38,6 +39,19 @@ def test_grouped_query_shards_in_bfloat16_load_in_their_own_type_or_the_callers(
     loaded = remask.load(tmp_path, dtype="float32")
     expected = model.to(torch.bfloat16).float().logits(TOKENS)
     assert torch.equal(loaded.logits(TOKENS), expected)
+
+
+def test_a_network_is_told_from_one_that_differs_in_a_fiftieth_of_its_weights(tmp_path):
+    """As one does whose queries alone were trained on."""
+    tensors = {f"layer.{number}": torch.zeros(1 << 15) for number in range(50)}
+    (tmp_path / "config.json").write_text("{}")
+
+    def fingerprint_of(changed):
+        save_file({**tensors, changed: torch.ones(1 << 15)}, tmp_path / "model.safetensors")
+        return fingerprint(tmp_path)
+
+    assert len({fingerprint_of(name) for name in tensors}) == 50
+    assert fingerprint_of("layer.3") == fingerprint_of("layer.3")
 
 
 def test_tied_embeddings_load_with_and_without_a_stored_head(tmp_path):
