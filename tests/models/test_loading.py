@@ -54,6 +54,16 @@ def test_a_network_is_told_from_one_that_differs_in_a_fiftieth_of_its_weights(tm
     assert fingerprint_of("layer.3") == fingerprint_of("layer.3")
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "chat_template.jinja"])
+def test_a_network_is_told_from_one_of_another_tokenizer(name, tmp_path):
+    write(tmp_path)
+    before = fingerprint(tmp_path)
+    (tmp_path / "README.md").write_text("no part of it")
+    assert fingerprint(tmp_path) == before
+    (tmp_path / name).write_text("{ }")
+    assert fingerprint(tmp_path) != before
+
+
 def test_tied_embeddings_load_with_and_without_a_stored_head(tmp_path):
     model = write(tmp_path, {**CONFIG, "weight_tying": True})
     plain = remask.load(tmp_path).logits(TOKENS)
