@@ -51,7 +51,7 @@ FREE = (
     "squeeze",
     "_local_scalar",
 )
-KERNELS = ("turn", "settled", "attend_few")
+KERNELS = ("turn", "settled", "attend_few", "attend_rows")
 
 
 class Counter(TorchDispatchMode):

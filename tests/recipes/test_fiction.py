@@ -5,6 +5,7 @@ import lzma
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,8 +24,9 @@ from remask.training.shards import read_shards
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 SMALL = {"hidden_dim": 32, "n_blocks": 1, "n_heads": 2, "hidden_size": 32, "num_layers": 1, "num_heads": 2, "intermediate_size": 48}
-VARIANTS = ("continued", "mixed", "by_row", "log_normal", "roar", "scratch", "substitution")
-RUNS = [("fiction", ""), ("fiction_judge", ""), ("fiction_dsl", ""), *(("fiction_control", name) for name in VARIANTS)]
+VARIANTS = ("continued", "mixed", "by_row", "log_normal", "roar", "scratch", "substitution", "wrong_ends", "own_drafts")
+SIZES = ("small", "large_dsl", "base_continued")
+RUNS = [("fiction", ""), ("fiction_judge", ""), ("fiction_dsl", ""), *(("fiction_control", name) for name in VARIANTS), *(("fiction_sizes", name) for name in SIZES)]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,9 @@ def test_a_recipe_trains_stops_and_continues(name, variant, data, tmp_path):
     assert all(torch.equal(tensor, read_shards(tmp_path / "parts" / "state")[key]) for key, tensor in read_shards(tmp_path / "whole" / "state").items())
     assert len(loss_of(tmp_path / "whole")) == 2
     model = remask.load(whole)
-    assert isinstance(model, {"fiction": MDLM, "fiction_judge": Causal, "fiction_dsl": DSL}.get(name, MDLM if variant in ("continued", "substitution") else DSL))
+    assert isinstance(
+        model, {"fiction": MDLM, "fiction_judge": Causal, "fiction_dsl": DSL}.get(name, MDLM if variant in ("continued", "substitution", "small", "base_continued") else DSL)
+    )
     assert model.tokenizer.encode("abc")
     if name == "fiction":
         found = module.evaluate(model, data, rows=2, steps=2)
@@ -92,9 +96,9 @@ def test_controls_differ_from_the_run_they_control_in_their_noise_and_loss_alone
         assert (plan.steps, plan.matrix_rate, plan.other_rate, plan.warmup, plan.cooldown, plan.weight_decay) == (
             dsl.steps, dsl.matrix_rate, dsl.other_rate, dsl.warmup, dsl.cooldown, dsl.weight_decay
         )  # fmt: skip
-    assert [type(plan.objective) for plan in plans.values()] == [Unmasking, Localising, Localising, Localising, Localising, Restoring]
-    assert [getattr(plan.corrupt, "roar", None) for plan in plans.values()] == [None, 0.5, 0.25, 0.0, 1.0, None]
-    assert plans["mixed"].corrupt == dsl.corrupt
+    assert [type(plan.objective) for plan in plans.values()] == [Unmasking, Localising, Localising, Localising, Localising, Restoring, control.Mistaken, control.Drafted]
+    assert [getattr(plan.corrupt, "roar", None) for plan in plans.values()] == [None, 0.5, 0.25, 0.0, 1.0, None, None, None]
+    assert plans["mixed"].corrupt == plans["wrong_ends"].corrupt.channel == plans["own_drafts"].corrupt.channel == dsl.corrupt
     assert isinstance(load_recipe(RECIPES / "fiction_judge.py").recipe(data).objective, Predicting)
     with pytest.raises(RemaskError, match="unknown variant 'none'"):
         control.recipe(data, variant="none")
@@ -111,6 +115,36 @@ def test_substitution_masks_as_mdlm_does_and_replaces_up_to_half_of_the_rest():
     assert float(rates.mean()) == pytest.approx(0.25, abs=0.04)
     assert float(rates[(~masked).sum(1) > 50].max()) < 0.65
     assert (shown[wrong] < 4094).all()
+
+
+@pytest.mark.parametrize(("variant", "most"), [("wrong_ends", 0.1), ("own_drafts", 0.3)])
+def test_known_tokens_at_endpoints_are_shown_wrong(variant, most, data):
+    """A share of each row up to `most`, in the half of the rows that are at endpoints and nowhere else; drafts are the network's, and some of them right."""
+    control = load_recipe(RECIPES / "fiction_control.py")
+    plan = control.recipe(data, variant=variant)
+    model = build({**plan.config, "hidden_dim": 32, "n_blocks": 1, "n_heads": 2}, torch.device("cpu"))
+    tokens = torch.randint(4094, (64, 256), generator=torch.Generator().manual_seed(0))
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    noise = plan.corrupt(batch, torch.Generator().manual_seed(1))
+    snr, _, where, _ = noise
+    assert not (where & (snr != 100)).any()
+    assert not where[32:].any()
+    known = (snr[:32] == 100).sum(1)
+    rates, known = (where[:32].sum(1) / known)[known > 50], known[known > 50]
+    assert float(rates.mean()) == pytest.approx(most / 2, abs=most / 6)
+    assert bool((rates < most + 4 * (most / known).sqrt()).all())
+    drawn = plan.objective.wrong(model, batch, noise)
+    assert (drawn[where] < (4094 if variant == "wrong_ends" else 4095)).all()
+    if variant == "wrong_ends":
+        assert (drawn != tokens).all()
+    else:  # what is known at the place itself says nothing, what is known elsewhere does
+        hidden = Batch(torch.where(where, 7, tokens), batch.eligible)
+        assert torch.equal(plan.objective.wrong(model, hidden, noise), drawn)
+    seen = []
+    plan.objective.hidden(SimpleNamespace(codes=model.codes, head=model.head, hidden_of=lambda z: seen.append(z) or model.hidden_of(z)), batch, noise)
+    shown = (seen[-1][..., None, :] @ model.codes[tokens][..., None])[..., 0, 0] / snr
+    assert bool((shown - 1)[where & (drawn != tokens)].abs().gt(0.2).all())
+    assert bool((shown - 1)[~where & (snr == 100)].abs().lt(0.9).all())
 
 
 def test_the_networks_fit_24_megabytes():

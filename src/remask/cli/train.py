@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,10 +95,11 @@ def load_recipe(path: Path) -> Any:
     """The module of a recipe file."""
     from remask.errors import RemaskError
 
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"recipe {path.stem}", path)  # a name that no module has
     if not path.is_file() or spec is None or spec.loader is None:
         raise RemaskError(f"no recipe {str(path)!r}; name a Python file with `prepare` and `recipe`")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for the names in their annotations
     spec.loader.exec_module(module)
     if not hasattr(module, "recipe") or not hasattr(module, "prepare"):
         raise RemaskError(f"{path} has no `prepare` and `recipe`; a recipe file needs both")
