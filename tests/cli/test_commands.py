@@ -93,6 +93,7 @@ WRONG = {
     "a folder for a file": (["generate", "--file", "."], "."),
     "threshold of nothing": (["generate", "1", "--decoder", "threshold:tau="], "tau"),
     "threshold without end": (["generate", "1", "--decoder", "threshold:tau=inf"], "tau is inf; it must be finite"),
+    "temperature next to nothing": (["generate", "1", "--temperature", "1e-40"], "temperature is 1e-40"),
     "temperature without end": (["generate", "1", "--temperature", "inf"], "temperature is inf"),
     "threshold that is NaN": (["generate", "1", "--decoder", "threshold:tau=nan"], "nan"),
     "no steps": (["generate", "1", "--decoder", "low_confidence:steps=0"], "steps is 0"),
