@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import remask
 from remask import RemaskError
+from remask.cli.options import network_settings
 from remask.models.loading import locate, precision
 from remask.models.weights import fingerprint
 from remask.training.run import build
@@ -92,6 +93,17 @@ def hub(tmp_path, monkeypatch):
 def test_a_hub_id_loads_from_the_local_cache(hub):
     assert locate("some/model") == hub / "snapshots" / ("0" * 40)
     assert remask.load("some/model").max_length == 64
+
+
+def test_what_results_depend_on_is_noted_without_fetching_anything(hub, monkeypatch):
+    """The driver of --ray has no use for weights that only its workers have."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    asked = []
+    monkeypatch.setattr("socket.getaddrinfo", lambda *where, **__: asked.append(where) or ())
+    there, absent = (network_settings(name, "cpu", "", fused=False) for name in ("some/model", "some/thing"))
+    assert there == {"model": "some/model", "weights": fingerprint(hub / "snapshots" / ("0" * 40)), "device": "cpu", "dtype": "float32"}
+    assert absent == {"model": "some/thing", "weights": "elsewhere", "device": "cpu", "dtype": "as stored"}
+    assert not asked
 
 
 @pytest.mark.parametrize("revision", ["other", "1" * 40])

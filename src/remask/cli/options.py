@@ -85,7 +85,7 @@ def network_settings(model: str, device: str, dtype: str, *, fused: bool = False
     with naming(device):
         kind = torch.device(device)
     try:
-        folder = locate(model)
+        folder = locate(model, fetch=False)
         weights, computed = fingerprint(folder), str(wanted or precision(kind, shards(folder)))
     except RemaskError:  # a checkpoint that only workers have
         weights, computed = "elsewhere", str(wanted or "as stored")

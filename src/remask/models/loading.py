@@ -94,8 +94,8 @@ def shipped() -> list[str]:
     return sorted({path.parent.name for shelf in shelves() for path in shelf.glob("*/config.json")})
 
 
-def locate(source: str | Path, revision: str | None = None) -> Path:
-    """The folder that holds the checkpoint."""
+def locate(source: str | Path, revision: str | None = None, *, fetch: bool = True) -> Path:
+    """The folder that holds the checkpoint; fetch: a Hub id that is not in the cache is downloaded, and one that is, looked up."""
     path = Path(source)
     if path.is_dir():
         return path
@@ -107,7 +107,7 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
-            return Path(snapshot_download(str(source), revision=revision, allow_patterns=["*.json", "*.safetensors", "merges.txt", "*.jinja"]))
+            return Path(snapshot_download(str(source), revision=revision, allow_patterns=["*.json", "*.safetensors", "merges.txt", "*.jinja"], local_files_only=not fetch))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             raise RemaskError(f"cannot fetch {source!r} from the Hub: {str(error).splitlines()[0]}; pass a local folder") from None
     raise RemaskError(
