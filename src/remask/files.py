@@ -55,6 +55,12 @@ def check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
             raise RemaskError(f"{path} holds results with {name} {before.get(name)}, not {now.get(name)}; {remedy}")
 
 
+def is_torn_record(line: bytes) -> bool:
+    """Whether a line without its end may have become one of results, all of which begin with their index; else it is somebody's only line, and not to be cut."""
+    start = b'{"index": '
+    return line[: len(start)] == start[: len(line)]
+
+
 def cut_torn_line(path: Path) -> None:
     """Cut the file behind its last newline, in place: written anew, a kill would lose its whole lines too."""
     with open(path, "r+b") as file:

@@ -137,6 +137,11 @@ class Source:
         """Of all positions."""
         return self.make(None)
 
+    @property
+    def read_whole(self) -> bool:
+        """Whether somebody has read all positions."""
+        return "whole" in vars(self)
+
     def at(self, asked: Tensor) -> tuple[Places, tuple[Tensor, Tensor, Tensor]]:
         """Of the asked (B, L) positions, and where these are; once for raw and shaped."""
         if self.last is None or self.last[0] is not asked:

@@ -24,6 +24,10 @@ class Shaper(Protocol):
     def __call__(self, logits: Tensor) -> Tensor: ...
 
 
+COLDEST, HOTTEST = 1e-30, 1e30
+"""Beyond these float32 logits, or their quotients, are infinite, and a softmax of them NaN, which no decoder ever writes: the run would not end."""
+
+
 @dataclass(frozen=True)
 class Temperature:
     """Divide the logits by `value` and draw; 0 keeps the arg max."""
@@ -33,6 +37,8 @@ class Temperature:
     def __post_init__(self) -> None:
         if not 0 <= self.value < inf:
             raise RemaskError(f"temperature is {self.value}; it must be 0 (greedy) or more, and finite")
+        if self.value and not COLDEST <= self.value <= HOTTEST:
+            raise RemaskError(f"temperature is {self.value}; it must be 0 (greedy), or between {COLDEST} and {HOTTEST}: float32 reaches no further")
 
     @property
     def draws(self) -> bool:

@@ -168,6 +168,14 @@ def test_results_of_other_lines_or_settings_are_refused(checkpoint, tmp_path):
         read(tmp_path / "absent.jsonl")
 
 
+@pytest.mark.parametrize("held", [b'{"prompt": "12"}', b"notes", b'{"index": 0}\n{"prompt": "12"}'])
+def test_a_file_of_something_else_is_left_as_it_is_though_its_last_line_has_no_end(held, checkpoint, tmp_path):
+    (tmp_path / "out.jsonl").write_bytes(held)
+    with pytest.raises(RemaskError, match="no file of results"):
+        complete(write(tmp_path / "in.jsonl", many(1)), tmp_path / "out.jsonl", remask.load(checkpoint))
+    assert (tmp_path / "out.jsonl").read_bytes() == held
+
+
 @pytest.mark.parametrize(
     ("other", "both"),
     [
@@ -186,7 +194,7 @@ def test_the_verb_does_not_go_on_with_a_file_that_was_made_otherwise(other, both
     refused = remask_command(*command, *other)
     assert refused.returncode == 2
     assert refused.stderr == f"error: {out} holds results with {both.replace('MODEL', str(checkpoint))}; name another file, or remove it\n"
-    assert remask_command(*command, "--rows", "1").returncode == 0
+    assert remask_command(*command[:-2], "--rows", "1").returncode == 0, "float32 is the checkpoint's own"
     assert out.read_bytes() == whole
 
 

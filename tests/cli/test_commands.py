@@ -74,6 +74,7 @@ WRONG = {
     "negative length": (["generate", "1", "--max-new-tokens", "-3"], "-3"),
     "unknown device": (["generate", "1", "--device", "abacus"], "abacus"),
     "unknown device of workers": (["batch", "in.jsonl", "out.jsonl", "--ray", "--device", "abacus"], "abacus"),
+    "unknown dtype of workers": (["batch", "in.jsonl", "out.jsonl", "--ray", "--dtype", "float7"], "unknown dtype 'float7'; choose one of"),
     "unknown device for text": (["eval", "text", "--model", "demo", "--judge", "demo", "--real", "r.xz", "--out", "out", "--device", "abacus"], "abacus"),
     "unknown dtype": (["generate", "1", "--dtype", "float7"], "float7"),
     "two prompts": (["generate", "1", "--file", "x"], "give one"),
@@ -92,6 +93,7 @@ WRONG = {
     "a folder for a file": (["generate", "--file", "."], "."),
     "threshold of nothing": (["generate", "1", "--decoder", "threshold:tau="], "tau"),
     "threshold without end": (["generate", "1", "--decoder", "threshold:tau=inf"], "tau is inf; it must be finite"),
+    "temperature next to nothing": (["generate", "1", "--temperature", "1e-40"], "temperature is 1e-40"),
     "temperature without end": (["generate", "1", "--temperature", "inf"], "temperature is inf"),
     "threshold that is NaN": (["generate", "1", "--decoder", "threshold:tau=nan"], "nan"),
     "no steps": (["generate", "1", "--decoder", "low_confidence:steps=0"], "steps is 0"),
@@ -108,6 +110,9 @@ WRONG = {
     "share of nothing": (["generate", "1", "--top-p", "0"], "0"),
     "fewer than no tokens": (["generate", "1", "--top-k", "-2"], "-2"),
     "a prompt for another tokenizer's model": (["generate", "1", "--model", "demo/../../nowhere"], "nowhere"),
+    "results of the harness in a file": (["eval", "--harness", "gsm8k", "--out", "r.jsonl"], "--out: not with --harness"),
+    "items of the harness": (["eval", "--harness", "gsm8k", "-n", "100", "--split", "valid", "--stratum", "harder"], "-n, --split, --stratum: not with --harness"),
+    "what only the harness has": (["eval", "sudoku4", "--limit", "9", "--tasks", ".", "--samples", "128"], "--limit, --tasks, --samples: only with --harness"),
     "unknown split": (["eval", "sudoku4", "--split", "dev"], "dev"),
     "unknown stratum": (["eval", "sudoku", "--stratum", "easy"], "easy"),
     "fewer than no items": (["eval", "sudoku4", "-n", "-1"], "-1"),
@@ -225,7 +230,8 @@ def test_eval_does_not_go_on_with_a_file_that_was_made_otherwise(other, both, ch
     assert refused.returncode == 2
     assert refused.stderr == f"error: {out} holds results with {both.replace('MODEL', str(checkpoint))}; name another file, or remove it\n"
     assert out.read_bytes() == kept
-    assert json.loads(remask_command(*command, "-n", "3", "--batch", "1").stdout)["items"] == 3
+    same = [word for word in command if word not in ("--dtype", "float32")]  # which the checkpoint has of its own
+    assert json.loads(remask_command(*same, "-n", "3", "--batch", "1").stdout)["items"] == 3
     assert out.read_bytes().startswith(kept)
 
 

@@ -10,6 +10,7 @@ import remask
 from remask import RemaskError
 from remask.engine import Engine, QueueFull, Request, packing
 from remask.engine.packing import packs, usual_cost
+from remask.models.guidance import Guided
 from tests.chains import chain_b
 from tests.engine.mixes import alone, mix, told
 from tests.networks import network
@@ -261,8 +262,11 @@ def test_a_forward_is_worth_more_of_a_small_network_on_a_gpu(monkeypatch):
     assert usual_cost(network) == 4096
     monkeypatch.setattr(packing, "LARGE", 12)
     assert usual_cost(network) == 1024
+    guided = Guided.__new__(Guided)
+    guided.model = network
+    assert usual_cost(guided) == 1024, "and of one around it as of itself"
     network.forward_cost = 7
-    assert usual_cost(network) == 7
+    assert usual_cost(network) == usual_cost(guided) == 7
 
 
 def waves(engine, tickets):

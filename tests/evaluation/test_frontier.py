@@ -227,6 +227,14 @@ def test_a_torn_line_is_read_over_and_cut_off_when_lines_are_added_none_written_
     assert read_records(path)[0]["text"] == "ä\u2028", "a line separator inside a text ends no line"
 
 
+@pytest.mark.parametrize("held", [b'{"prompt": "12"}', b"notes", b'{"index": 0}\n{"prompt": "12"}'])
+def test_a_file_of_something_else_is_refused_though_its_last_line_has_no_end(held, tmp_path):
+    """It would be cut off as torn."""
+    (tmp_path / "results.jsonl").write_bytes(held)
+    with pytest.raises(RemaskError, match="is no results file; name another one"):
+        read_records(tmp_path / "results.jsonl")
+
+
 def test_every_line_says_where_it_was_measured_and_what_it_cost(checkpoint, tmp_path):
     swept(checkpoint, tmp_path, task="sudoku4")
     lines = [json.loads(line) for line in (tmp_path / "frontier.jsonl").read_text().splitlines()]

@@ -6,8 +6,10 @@ from dataclasses import MISSING, fields
 from typing import get_type_hints
 
 import pytest
+import torch
 
 import remask
+from remask.shapers import COLDEST, HOTTEST
 from remask.spec import REGISTRIES, parse_sampler
 
 GIVEN = {"inner": (remask.Threshold(), "(threshold)"), "write_tau": (0.9, "0.9"), "edit_tau": (0.9, "0.9")}
@@ -90,3 +92,13 @@ def test_no_shaper_takes_what_is_no_finite_number(made):
     for value in (math.nan, math.inf, -math.inf):
         with pytest.raises(remask.RemaskError, match=f"is {value}; it must be"):
             made(value)
+
+
+@pytest.mark.parametrize("value", [COLDEST, HOTTEST])
+def test_no_temperature_makes_logits_that_are_no_numbers(value):
+    """A softmax of them would be NaN, and nothing would ever be written."""
+    logits = torch.tensor([[[88.0, -88.0, 0.0, -math.inf]]])
+    assert not torch.softmax(remask.Temperature(value)(logits), -1).isnan().any()
+    for beyond in (value**1.3, value**9):
+        with pytest.raises(remask.RemaskError, match=re.escape(f"temperature is {beyond}; it must be 0 (greedy), or between")):
+            remask.Temperature(beyond)

@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 
 import remask
 from remask import RemaskError
-from remask.models.loading import locate, usual
+from remask.cli.options import network_settings
+from remask.models.loading import locate, precision
+from remask.models.weights import fingerprint
 from remask.training.run import build
 from remask.training.shards import write_json, write_shards
 from remask.training.vocabulary import characters, write_tokenizer
@@ -38,6 +40,29 @@ def test_grouped_query_shards_in_bfloat16_load_in_their_own_type_or_the_callers(
     loaded = remask.load(tmp_path, dtype="float32")
     expected = model.to(torch.bfloat16).float().logits(TOKENS)
     assert torch.equal(loaded.logits(TOKENS), expected)
+
+
+def test_a_network_is_told_from_one_that_differs_in_a_fiftieth_of_its_weights(tmp_path):
+    """As one does whose queries alone were trained on."""
+    tensors = {f"layer.{number}": torch.zeros(1 << 15) for number in range(50)}
+    (tmp_path / "config.json").write_text("{}")
+
+    def fingerprint_of(changed):
+        save_file({**tensors, changed: torch.ones(1 << 15)}, tmp_path / "model.safetensors")
+        return fingerprint(tmp_path)
+
+    assert len({fingerprint_of(name) for name in tensors}) == 50
+    assert fingerprint_of("layer.3") == fingerprint_of("layer.3")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "chat_template.jinja"])
+def test_a_network_is_told_from_one_of_another_tokenizer(name, tmp_path):
+    write(tmp_path)
+    before = fingerprint(tmp_path)
+    (tmp_path / "README.md").write_text("no part of it")
+    assert fingerprint(tmp_path) == before
+    (tmp_path / name).write_text("{ }")
+    assert fingerprint(tmp_path) != before
 
 
 def test_tied_embeddings_load_with_and_without_a_stored_head(tmp_path):
@@ -68,6 +93,17 @@ def hub(tmp_path, monkeypatch):
 def test_a_hub_id_loads_from_the_local_cache(hub):
     assert locate("some/model") == hub / "snapshots" / ("0" * 40)
     assert remask.load("some/model").max_length == 64
+
+
+def test_what_results_depend_on_is_noted_without_fetching_anything(hub, monkeypatch):
+    """The driver of --ray has no use for weights that only its workers have."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    asked = []
+    monkeypatch.setattr("socket.getaddrinfo", lambda *where, **__: asked.append(where) or ())
+    there, absent = (network_settings(name, "cpu", "", fused=False) for name in ("some/model", "some/thing"))
+    assert there == {"model": "some/model", "weights": fingerprint(hub / "snapshots" / ("0" * 40)), "device": "cpu", "dtype": "float32"}
+    assert absent == {"model": "some/thing", "weights": "elsewhere", "device": "cpu", "dtype": "as stored"}
+    assert not asked
 
 
 @pytest.mark.parametrize("revision", ["other", "1" * 40])
@@ -236,6 +272,7 @@ def test_loading_takes_at_most_a_fifth_more_than_the_checkpoint(tmp_path):
     assert 0.8 * size < peak < 1.2 * size
 
 
-def test_a_gpu_takes_bfloat16_unless_asked():
-    assert usual(torch.device("cuda")) == torch.bfloat16
-    assert usual(torch.device("cpu")) is None
+def test_a_gpu_takes_bfloat16_unless_asked(tmp_path):
+    write(tmp_path)
+    assert precision(torch.device("cuda"), [tmp_path / "model.safetensors"]) == torch.bfloat16
+    assert precision(torch.device("cpu"), [tmp_path / "model.safetensors"]) == torch.float32

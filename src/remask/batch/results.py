@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.errors import RemaskError
-from remask.files import check_settings
+from remask.files import check_settings, is_torn_record
 
 
 class Results:
@@ -31,11 +31,14 @@ class Results:
         self.file.seek(0)
         end = 0
         for line in iter(self.file.readline, b""):
-            if not line.endswith(b"\n"):
+            torn = not line.endswith(b"\n")
+            if torn and is_torn_record(line):
                 self.file.truncate(end)
                 break
             end += len(line)
             try:
+                if torn:
+                    raise ValueError
                 record = json.loads(line)
                 self.done[record["index"]], made = record["key"], dict(record["settings"])
             except (ValueError, KeyError, TypeError):
@@ -49,7 +52,7 @@ class Results:
     def add(self, records: list[dict[str, Any]]) -> None:
         """Append lines."""
         if records:
-            self.file.write("".join(json.dumps({**record, "settings": self.settings}, ensure_ascii=False) + "\n" for record in records).encode())
+            self.file.write("".join(json.dumps({"index": record["index"], **record, "settings": self.settings}, ensure_ascii=False) + "\n" for record in records).encode())
             self.done |= {record["index"]: record["key"] for record in records}
 
     def sort(self) -> int:

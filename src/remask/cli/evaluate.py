@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from remask.trace.file import TraceFile
 
 
+OURS = {"n": "-n", "split": "--split", "stratum": "--stratum", "out": "--out"}
+HARNESS = {"limit": "--limit", "task_files": "--tasks", "samples": "--samples"}
+"""Options that only tasks of ours have, and only those of the harness."""
+
+
 class TaskOrText(TyperGroup):
     """`eval wordmath` is short for `eval task wordmath`."""
 
@@ -56,6 +61,7 @@ app.command("text")(text.run)
 
 @app.command("task")
 def run(
+    context: typer.Context,
     task: Annotated[str, typer.Argument(help=TASKS + "; with --harness one of the harness's.")],
     model: TaskModel = "",
     n: Items = 100,
@@ -85,6 +91,7 @@ def run(
       remask eval --harness gsm8k --limit 100
       remask eval sudoku --stratum harder --split valid --window blocks:27
     """
+    check_options(context, harness=harness)
     made = parts(decoder, window, reuse)
     if harness:
         network = open_model(model or "demo", device, dtype, fused=fused)
@@ -102,6 +109,18 @@ def run(
         asked: dict[str, Any] = {"max_new_tokens": chosen.max_new_tokens, "out": out, "settings": settings, "observed": file is not None}
         records = evaluate(network, items, batch=batch, seed=seed, report=report, through=partial(recorded, trace=file, seed=seed, told=told), **asked, **made)
     typer.echo(json.dumps({"task": task, "split": split, "decoder": decoder, "window": window, "reuse": reuse, "batch": batch, **summarise(records, network)}, indent=2))
+
+
+def check_options(context: typer.Context, *, harness: bool) -> None:
+    """Raise if something was asked for that tasks of this kind do not have: it would change nothing, and not be missed."""
+    from remask.errors import RemaskError
+
+    sources = {option: context.get_parameter_source(name) for name, option in (OURS if harness else HARNESS).items()}
+    others = [option for option, source in sources.items() if source is not None and source.name != "DEFAULT"]
+    if others and harness:
+        raise RemaskError(f"{', '.join(others)}: not with --harness, whose tasks have their own items; --limit takes fewer of them, and the scores go to standard output")
+    if others:
+        raise RemaskError(f"{', '.join(others)}: only with --harness; for a task of ours -n says how many items")
 
 
 def recorded(numbers: Sequence[int], steps: Iterator[Step], *, trace: TraceFile | None, seed: int, told: dict[str, str]) -> Iterator[Step]:

@@ -78,17 +78,18 @@ def network_settings(model: str, device: str, dtype: str, *, fused: bool = False
     import torch
 
     from remask.errors import RemaskError
-    from remask.models.loading import locate, usual
-    from remask.models.weights import fingerprint
+    from remask.models.loading import as_dtype, locate, precision
+    from remask.models.weights import fingerprint, shards
 
+    wanted = as_dtype(dtype or None)
     with naming(device):
-        kind = torch.device(device).type
+        kind = torch.device(device)
     try:
-        weights = fingerprint(locate(model))
+        folder = locate(model, fetch=False)
+        weights, computed = fingerprint(folder), str(wanted or precision(kind, shards(folder)))
     except RemaskError:  # a checkpoint that only workers have
-        weights = "elsewhere"
-    precision = dtype or str(usual(torch.device(kind)) or "as stored").removeprefix("torch.")
-    return {"model": model + " fused" * fused, "weights": weights, "device": kind, "dtype": precision}
+        weights, computed = "elsewhere", str(wanted or "as stored")
+    return {"model": model + " fused" * fused, "weights": weights, "device": kind.type, "dtype": computed.removeprefix("torch.")}
 
 
 def open_trace(path: Path | None, tokenizer: Any, *, resume: bool = False) -> AbstractContextManager[TraceFile | None]:

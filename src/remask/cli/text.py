@@ -55,7 +55,7 @@ def run(
     made = {"real text": (text, str(real)), "the judge's own": (of_judge(reader, length, seed=seed), critic)}
     made |= {spec: (drawn(network, part, length, shapers=shapers, seed=seed), f"{writer} temperature {temperature} top-p {top_p}") for spec, part in parts.items()}
     named = {name: (rows, f"{name}, {source}, {length} tokens, seed {seed}, judge {critic}") for name, (rows, source) in made.items()}
-    records = measured(named, n, reader, out, batch)
+    records = measured(named, n, judge=reader, out=out, batch=batch)
     found = [{"name": name, **summarise(rows, reader, against)} for name, rows in records.items()]
     about = {"name": "network", "model": model, **of_network(network, text(list(range(n)))[0], seed=seed, batch=batch)}
     (out / "summary.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*found, about]), encoding="utf-8")
@@ -63,7 +63,7 @@ def run(
     Console().print(tables.network(about))
 
 
-def measured(made: dict[str, tuple[Rows, str]], n: int, judge: Any, out: Path, batch: int) -> dict[str, list[dict[str, Any]]]:
+def measured(made: dict[str, tuple[Rows, str]], n: int, *, judge: Any, out: Path, batch: int) -> dict[str, list[dict[str, Any]]]:
     """The records of each source of rows, from its rows and what made them; kept in a file of `out` each."""
     from rich.progress import Progress
 

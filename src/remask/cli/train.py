@@ -66,8 +66,8 @@ def shown(plan: Any, out: Path, *, hidden: bool, **how: Any) -> Path:
         def report(line: dict[str, Any]) -> None:
             progress.console.print(line)
             if "loss" in line:
-                shown = f"{plan.name}: loss {line['loss']:.4f}, {line['tokens_per_second']:,} tokens/s"
-                progress.update(bar, completed=line["step"], description=shown)
+                told = f"{plan.name}: loss {line['loss']:.4f}, {line['tokens_per_second']:,} tokens/s"
+                progress.update(bar, completed=line["step"], description=told)
 
         return train(plan, out, report=report, **how)
 

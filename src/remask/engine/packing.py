@@ -15,10 +15,13 @@ def usual_cost(model: Any) -> int:
     """The positions that one more forward is worth, unless somebody says otherwise: what the model says, else 512 on the CPU, where padding is hardly computed.
 
     On a GPU a forward costs the host its launches, whatever its size: 1,024 positions of a large network, 4,096 of one below a billion weights.
+    A model around another (Guided) costs as many times as much at both ends, so that it is as the one inside.
     """
     own: int | None = getattr(model, "forward_cost", None)
     if own is not None:
         return own
+    if not isinstance(model, torch.nn.Module) and (inside := getattr(model, "model", None)) is not None:
+        return usual_cost(inside)
     if torch.device(getattr(model, "device", None) or "cpu").type == "cpu":
         return 512
     weights = sum(parameter.numel() for parameter in model.parameters()) if isinstance(model, torch.nn.Module) else 0

@@ -13,6 +13,7 @@ from remask.canvas import Canvas
 from remask.compute import Model
 from remask.denoise import Plan, start, step
 from remask.models.store import Chosen
+from remask.prediction import Unread
 
 PROBE = 5
 """Positions of the canvas on which sizes are measured."""
@@ -55,8 +56,8 @@ class Sizes:
         """Bytes a position of what is kept of the network between passes: predictions, keys and values (remask.compute.Kept.nbytes)."""
         return (self.hidden if self.keeps_states(plan) else self.logits) + self.store * plan.reuse.stores
 
-    def row(self, plan: Plan, remembered: float, shadows: bool) -> Need:
-        """What a row with these parts needs, which remember that much of their own a position, and may ask for as many shadows as positions.
+    def row(self, plan: Plan, remembered: float, shadows: bool, everywhere: bool) -> Need:
+        """What a row with these parts needs, which remember that much of their own a position, may ask for as many shadows as positions, and read all positions or eligible ones.
 
         What is kept counts twice, since it is copied when rows join or leave, and what parts remember once more, for their own sums. A step
         works on at most four copies of the logits, shapers on six more (a sort with its order, probabilities and sums), a draw on four
@@ -66,16 +67,21 @@ class Sizes:
         states = self.keeps_states(plan)
         work = (4 + states + 6 * bool(plan.shapers) + 4 * plan.draws) * self.logits
         position = 2 * self.kept(plan) + 3 * remembered + 24 * self.hidden + shadows * (4 * self.logits + 24 * self.hidden)
-        return Need(position, work) if states and not plan.decoder.everywhere and not plan.observed else Need(position + work)
+        return Need(position, work) if states and not everywhere else Need(position + work)
 
 
-def probed(model: Model, plan: Plan) -> tuple[float, bool]:
-    """Bytes a position that the parts of a plan remember after a step, and whether it asks for shadows, on a tiny canvas; a part that fails there raises."""
+def probed(model: Model, plan: Plan) -> tuple[float, bool, bool]:
+    """Bytes a position that the parts of a plan remember after a step, whether it asks for shadows, and whether the belief is read at all positions.
+
+    On a tiny canvas; a part that fails there raises. A decoder that reads scores at eligible positions alone may still ask for `logits`, which a lazy head makes of all.
+    """
     canvas = Canvas.from_prompts([[]], max_new_tokens=PROBE, mask_id=model.mask_id, device=getattr(model, "device", None))
-    state, _ = step(model, start(canvas, plan, canvas.tokens.new_zeros(1)), plan)
+    state, seen = step(model, start(canvas, plan, canvas.tokens.new_zeros(1)), plan)
     kept = (state.decoder, state.window, state.reuse)
     memory.check(kept, 1, PROBE)
-    return memory.nbytes(kept) / PROBE, plan.decoder.shadows(canvas, canvas.real, state.decoder) is not None
+    belief = seen.prediction.raw
+    whole = isinstance(belief, Unread) and belief.source.read_whole
+    return memory.nbytes(kept) / PROBE, plan.decoder.shadows(canvas, canvas.real, state.decoder) is not None, whole or plan.observed or plan.decoder.everywhere
 
 
 def free_bytes(model: Any) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.errors import RemaskError
-from remask.files import cut_torn_line
+from remask.files import cut_torn_line, is_torn_record
 
 
 def read_records(path: Path) -> dict[int, dict[str, Any]]:
@@ -16,7 +16,10 @@ def read_records(path: Path) -> dict[int, dict[str, Any]]:
     if not path.exists():
         return {}
     try:
-        records = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+        *lines, torn = path.read_bytes().split(b"\n")
+        if not is_torn_record(torn):
+            raise ValueError
+        records = [json.loads(line) for line in lines]
         return {record["index"]: record for record in records}
     except (ValueError, KeyError, TypeError):
         raise RemaskError(f"{path} is no results file; name another one") from None

@@ -39,14 +39,14 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
     with torch.device("meta"):
         model = family(config)
     paths = shards(folder)
-    fill(model, paths, config, torch.device(device), wanted or usual(torch.device(device)) or stored_dtype(paths))
+    fill(model, paths, config, torch.device(device), wanted or precision(torch.device(device), paths))
     model.config, model.tokenizer = config, tokenizer
     return model.eval().requires_grad_(False)
 
 
-def usual(device: torch.device) -> torch.dtype | None:
-    """The precision of a device if nobody asks for one; None: as stored."""
-    return torch.bfloat16 if device.type == "cuda" else None
+def precision(device: torch.device, paths: list[Path]) -> torch.dtype:
+    """What a network of these weights computes in on a device if nobody asks for something else."""
+    return torch.bfloat16 if device.type == "cuda" else stored_dtype(paths)
 
 
 def family_of(config: dict[str, Any], source: str | Path) -> Any:
@@ -94,8 +94,8 @@ def shipped() -> list[str]:
     return sorted({path.parent.name for shelf in shelves() for path in shelf.glob("*/config.json")})
 
 
-def locate(source: str | Path, revision: str | None = None) -> Path:
-    """The folder that holds the checkpoint."""
+def locate(source: str | Path, revision: str | None = None, *, fetch: bool = True) -> Path:
+    """The folder that holds the checkpoint; fetch: a Hub id that is not in the cache is downloaded, and one that is, looked up."""
     path = Path(source)
     if path.is_dir():
         return path
@@ -107,7 +107,7 @@ def locate(source: str | Path, revision: str | None = None) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
-            return Path(snapshot_download(str(source), revision=revision, allow_patterns=["*.json", "*.safetensors", "merges.txt", "*.jinja"]))
+            return Path(snapshot_download(str(source), revision=revision, allow_patterns=["*.json", "*.safetensors", "merges.txt", "*.jinja"], local_files_only=not fetch))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             raise RemaskError(f"cannot fetch {source!r} from the Hub: {str(error).splitlines()[0]}; pass a local folder") from None
     raise RemaskError(

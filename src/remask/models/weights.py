@@ -15,8 +15,11 @@ from remask.errors import RemaskError
 from remask.files import read_object
 from remask.models.base import Network
 
-PIECE, PIECES = 1 << 16, 16
+PIECE, PIECES = 1 << 12, 256
 """Bytes of a piece of a file of weights, and how many tell it from another."""
+
+BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "chat_template.jinja")
+"""What else of a folder is read to load it, of what is there."""
 
 NUMBERS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """The types of safetensors that a network computes in."""
@@ -53,11 +56,14 @@ def missing_file(folder: Path, name: str) -> RemaskError:
 
 
 def fingerprint(folder: Path) -> str:
-    """Twelve digits by which to tell the network of a folder from another of the same name: of its configuration, and of the size and some pieces of every file of weights.
+    """Twelve digits that tell the network of a folder from another of the same name: of its configuration and tokenizer, and of the size and some pieces of every file of weights.
 
-    A network that was trained on differs in nearly every byte, so that pieces are enough and large files are not read whole.
+    A network that was trained on differs in nearly every byte, or in those of some layers' matrices: many small pieces meet these, and large files are not read whole.
     """
-    found = hashlib.sha256((folder / "config.json").read_bytes())
+    found = hashlib.sha256()
+    for path in (folder / name for name in BESIDE):
+        if path.exists():
+            found.update(f"{path.name} {path.stat().st_size}".encode() + path.read_bytes())
     for path in shards(folder):
         size = path.stat().st_size
         found.update(f"{path.name} {size}".encode())

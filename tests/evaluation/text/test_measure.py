@@ -160,7 +160,7 @@ def test_eval_text_prints_and_writes_every_source_and_continues(folders, tmp_pat
     again = remask_command(*command)
     assert again.stdout == done.stdout
     assert (tmp_path / "found" / "sde~forwards=3.jsonl").read_text() == rows
-    for other, both in (("--seed", "1"), ("seed 0", "seed 1")), (("--dtype", "bfloat16"), ("cpu as stored", "cpu bfloat16")):
+    for other, both in (("--seed", "1"), ("seed 0", "seed 1")), (("--dtype", "bfloat16"), ("cpu float32", "cpu bfloat16")):
         refused = remask_command(*command, *other)
         assert refused.returncode == 2
         assert all(word in refused.stderr for word in both)
