@@ -261,10 +261,10 @@ def test_a_forward_is_worth_more_of_a_small_network_on_a_gpu(monkeypatch):
     network.device = torch.device("cuda")  # nothing is moved there
     assert usual_cost(network) == 4096
     monkeypatch.setattr(packing, "LARGE", 12)
-    assert usual_cost(network) == 1024
+    assert usual_cost(network) == 256
     guided = Guided.__new__(Guided)
     guided.model = network
-    assert usual_cost(guided) == 1024, "and of one around it as of itself"
+    assert usual_cost(guided) == 256, "and of one around it as of itself"
     network.forward_cost = 7
     assert usual_cost(network) == usual_cost(guided) == 7
 
