@@ -110,9 +110,9 @@ def packed(model: Any, asked: list[Request], rows: int, positions: int) -> int:
     return computed
 
 
-def timed(action: Callable[[], Any], *, waits: bool = False) -> tuple[float, Any]:
-    """Seconds and result: of the clock with a GPU, or for what arrives by the clock (`waits`), else of the processor, so that others on the machine do not count."""
-    clock = time.perf_counter if waits or torch.cuda.is_available() else time.process_time
+def timed(action: Callable[[], Any], *, wall: bool = False) -> tuple[float, Any]:
+    """Seconds and result: of the clock with a GPU or if `wall`, else of the processor, so that others on the machine do not count."""
+    clock = time.perf_counter if wall or torch.cuda.is_available() else time.process_time
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     begun = clock()
@@ -152,8 +152,8 @@ def arrivals(arguments: argparse.Namespace, model: Any) -> dict[str, Any]:
     """Latency at a share of the rate that a full queue is served at."""
     asked = requests(arguments, model)
     engine = Engine(model, max_rows=arguments.batch, queue=len(asked), forward_cost=arguments.forward_cost)
-    cold, _ = timed(lambda: through_engine(engine, asked), waits=True)  # kernels are chosen, compiled and loaded for every new shape
-    full, _ = timed(lambda: through_engine(engine, asked), waits=True)
+    cold, _ = timed(lambda: through_engine(engine, asked), wall=True)  # kernels are chosen, compiled and loaded for every new shape
+    full, _ = timed(lambda: through_engine(engine, asked), wall=True)  # requests will arrive by the clock
     print(f"full queue: {cold:.1f} s the first time, then {full:.1f} s, {len(asked) / full:.2f} rows a second", flush=True)
     rate = arguments.load * len(asked) / full
     engine.start()

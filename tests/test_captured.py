@@ -59,6 +59,25 @@ def test_every_network_and_reuse_rule_computes_the_same(family, reuse):
 
 
 @pytest.mark.parametrize("body", [None, Fused])
+@pytest.mark.parametrize(
+    ("decoder", "window", "reuse"), [("ancestral:steps=30", "blocks:6", "dual:inner=(unchanged)"), ("remdm:steps=12,strategy=loop,eta=0.1", "whole", "delayed:refresh=0")]
+)
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_a_row_that_computes_nothing_for_a_while_keeps_its_keys_and_values(family, decoder, window, reuse, body):
+    """Whatever the others compute meanwhile: in some passes all their positions, in others a few."""
+    parts = {"decoder": remask.parse_decoder(decoder), "window": remask.parse_window(window), "reuse": remask.parse_reuse(reuse)}
+    idle = 0
+    for seed in range(2):
+        plain, fixed = both(network(family, 2), canvas(new=18), body=body, seed=seed, **parts)
+        same(plain, fixed)
+        for one, other in zip(plain, fixed, strict=True):
+            written = one.edit.write
+            torch.testing.assert_close(other.prediction.raw.confidence[written], one.prediction.raw.confidence[written], rtol=1e-4, atol=1e-5)
+        idle += sum(int((~step.active.any(1) & ~before.done).sum()) for before, step in itertools.pairwise(plain))
+    assert idle
+
+
+@pytest.mark.parametrize("body", [None, Fused])
 @pytest.mark.parametrize("family", ["llada", "grouped", "dream"])
 @pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1", "prefix"])
 def test_padded_and_full_batches_compute_the_same(family, reuse, body):
@@ -249,14 +268,8 @@ class Replayed:
         copied(self.result, self.function())
 
 
-@pytest.mark.parametrize("few", [128, 0])
-@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=100,gate=100"])
-@pytest.mark.parametrize("family", ["llada", "dream"])
-def test_recorded_passes_are_replayed_in_place_and_bounded(monkeypatch, family, reuse, few):
-    """few: see above."""
-    monkeypatch.setattr("remask.models.fused.FEW", few)
-    model = network(family)
-    captured = Captured(model, body=Fused(model), graphs=2)
+def replaying(monkeypatch, captured):
+    """Let its recorder record, by doubles: what it recorded, in order."""
     recorder, recorded = captured.recorder, []
     recorder.records = True
     monkeypatch.setattr(recorder, "aside", lambda function: function())
@@ -267,6 +280,29 @@ def test_recorded_passes_are_replayed_in_place_and_bounded(monkeypatch, family, 
         return graph, graph.result
 
     monkeypatch.setattr(recorder, "capture", capture)
+    return recorded
+
+
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_passes_in_which_a_row_computes_nothing_are_replayed_in_place(monkeypatch, family):
+    model = network(family, 2)
+    captured = Captured(model, body=Fused(model))
+    replaying(monkeypatch, captured)
+    parts = {"decoder": remask.parse_decoder("ancestral:steps=30"), "reuse": remask.parse_reuse("dual:inner=(unchanged)"), "window": remask.Blocks(6)}
+    for seed in range(3):
+        same(list(remask.denoise(model, canvas(new=18), seed=seed, **parts)), list(remask.denoise(captured, canvas(new=18), seed=seed, **parts)))
+    assert {bucket.idle for _, bucket in captured.recorder.graphs} == {False, True}
+
+
+@pytest.mark.parametrize("few", [128, 0])
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=100,gate=100"])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_recorded_passes_are_replayed_in_place_and_bounded(monkeypatch, family, reuse, few):
+    """few: see above."""
+    monkeypatch.setattr("remask.models.fused.FEW", few)
+    model = network(family)
+    captured = Captured(model, body=Fused(model), graphs=2)
+    recorder, recorded = captured.recorder, replaying(monkeypatch, captured)
     parts = {"decoder": remask.LowConfidence(), "reuse": remask.parse_reuse(reuse), "window": remask.parse_window("whole" if "lock" in reuse else "blocks:6")}
     for prompts in (((3, 1, 4), (1, 5, 9)), ((2, 7, 1), (8, 2, 8)), ((6, 2, 8), (3, 1, 8))):
         same(list(remask.denoise(model, canvas(prompts), **parts)), list(remask.denoise(captured, canvas(prompts), **parts)))

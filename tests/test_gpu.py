@@ -48,6 +48,18 @@ def test_a_recorded_decode_is_the_ordinary_one(family, reuse, body):
     assert captured.recorder.graphs
 
 
+@pytest.mark.parametrize("body", [None, Fused])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_passes_in_which_a_row_computes_nothing_are_recorded(family, body):
+    model = network(family, 2).cuda()
+    captured = Captured(model, body=None if body is None else body(model))
+    parts = {"decoder": remask.parse_decoder("ancestral:steps=30"), "reuse": remask.parse_reuse("dual:inner=(unchanged)"), "window": remask.Blocks(6)}
+    for seed in range(3):
+        first = on_gpu(canvas(FULL, 18))
+        same(list(remask.denoise(model, first, seed=seed, **parts)), list(remask.denoise(captured, first, seed=seed, **parts)))
+    assert {bucket.idle for _, bucket in captured.recorder.graphs} == {False, True}
+
+
 LAST = [
     *itertools.product(["llada", "grouped", "dream"], ["fresh", "prefix", "dual", "delayed", "vicinity:left=1,right=2,warmup=1"], ["fused"]),
     *itertools.product(["llada", "dream"], ["fresh", "dual"], ["joined", "compiled"]),

@@ -47,6 +47,10 @@ def test_no_reuse_rule_waits(monkeypatch, family, reuse):
     assert not waits(monkeypatch, network(family), body=Fused, reuse=reuse)
 
 
+def test_a_row_that_computes_nothing_for_a_while_does_not_wait(monkeypatch):
+    assert not waits(monkeypatch, network("llada"), body=Fused, decoder="ancestral:steps=30", reuse="dual:inner=(unchanged)")
+
+
 @pytest.mark.parametrize("shaper", [remask.Temperature(0.7), remask.TopP(0.9), remask.TopK(3), remask.Suppress((3, 4))])
 def test_no_shaper_waits(monkeypatch, shaper):
     assert not waits(monkeypatch, network("llada"), body=Fused, decoder="low_confidence", shapers=(shaper,), early_stop=True, window="whole")

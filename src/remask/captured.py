@@ -17,7 +17,7 @@ from torch import Tensor
 from remask.canvas import Canvas
 from remask.denoise import Plan, Sight, State, Step, conclude, look, step
 from remask.errors import RemaskError
-from remask.fixed_shapes import FEW, Bucket, Fixed, Signals, ahead, asked_of, column, everywhere, forgets, mapped_belief, put, refuse_shadows, rung, scattered, summary
+from remask.fixed_shapes import FEW, Bucket, Fixed, Signals, ahead, asked_of, column, everywhere, forgets, mapped_belief, put, put_back, refuse_shadows, rung, scattered, summary
 from remask.kernels.graphs import Late, Recorder, cloned, copied, form, mapped
 from remask.kernels.joined import Joined
 from remask.kernels.places import compact, spread
@@ -35,7 +35,7 @@ class Captured:
     Tokens, forwards and positions are those of the model itself up to rounding (a bucket's matrix products have other sizes). The head runs only at
     positions that a part reads, and of logits nothing is kept unless the reuse rule compares posteriors, so `step.prediction` has scores but no logits. Where
     the rule covers what may be written (`Reuse.covers`) a body may make the states of its last layer at those positions alone, as Fused does, and none is kept.
-    The host waits once a pass, for six numbers. One run at a time of the same shape and plan. Rows that are done are still computed until all are: an engine should replace them.
+    The host waits once a pass, for seven numbers. One run at a time of the same shape and plan. Rows that are done are still computed until all are: an engine should replace them.
 
     graphs: most graphs kept. sessions: most combinations of batch, length and plan kept, with their stores; the least recently used goes first.
     body: how the network computes; None takes its own forward.
@@ -136,7 +136,7 @@ class Session:
             if not signals.done:
                 length = state.canvas.shape[1]
                 fine = len(state.seeds) * signals.computed > FEW
-                self.bucket = Bucket(None if signals.whole else rung(signals.computed, length, fine=fine), rung(signals.asked, length))
+                self.bucket = Bucket(None if signals.whole else rung(signals.computed, length, fine=fine), rung(signals.asked, length), idle=not signals.busy)
                 following = self.handed(self.owner.recorder((self.key, self.bucket), self.again))
             yield seen
             if following is None:
@@ -245,7 +245,7 @@ class Session:
             return hidden, store, None
         assert kept.hidden is not None
         place, overflow = compact(computed, self.bucket.chosen)
-        fresh = self.body.chosen(canvas, place, kept.store, padded=self.padded)
+        fresh = self.chosen(canvas, kept, computed, place)
         return put(kept.hidden, fresh, place, active, computed, self.body.shift), kept.store, overflow
 
     def made(self, canvas: Canvas, kept: Fixed, computed: Tensor, asked: Tensor | None) -> tuple[Tensor, Any, Tensor | None]:
@@ -255,7 +255,15 @@ class Session:
         position = everywhere(computed)[0] if asked is None else asked
         place, overflow = compact(computed, self.bucket.chosen)
         which = column(computed, (position - self.body.shift).clamp(min=0), self.bucket.chosen)
-        return self.body.chosen(canvas, place, kept.store, padded=self.padded, only=which), kept.store, overflow
+        return self.chosen(canvas, kept, computed, place, which), kept.store, overflow
+
+    def chosen(self, canvas: Canvas, kept: Fixed, computed: Tensor, place: Tensor, only: Tensor | None = None) -> Tensor:
+        """See Body.chosen; a row that computes nothing keeps its keys and values."""
+        first = mapped(lambda part: part[:, :, :1].clone(), kept.store) if self.bucket.idle else None
+        fresh = self.body.chosen(canvas, place, kept.store, padded=self.padded, only=only)
+        if first is not None:
+            put_back(kept.store, first, ~computed.any(1))
+        return fresh
 
     def read(self, state: State, states: Tensor, hidden: Tensor | None, place: Tensor, asked: Tensor) -> tuple[Prediction, Tensor | None, Tensor]:
         """The belief at the positions that are asked about, the logits to compare with next time, and the rows with a NaN.

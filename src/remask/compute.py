@@ -191,9 +191,9 @@ def one_pass(model: Model, canvas: Canvas, kept: Kept, index: Tensor, active: Te
         said = put_rows(kept.said, index, fresh, canvas.shape[0])
     else:
         assert kept.said is not None
-        hidden, target = renewed(hidden, chosen.place, wanted, active, model.shift)
-        fresh = checked(hidden if kept.lazy else head(hidden), torch.ones_like(target, dtype=torch.bool), index, steps)
-        said = kept.said.index_put((index[:, None], target), fresh)
+        hidden, target, told = renewed(hidden, chosen.place, wanted, active, model.shift)
+        fresh = checked(hidden if kept.lazy else head(hidden), torch.ones_like(target, dtype=torch.bool), index[told], steps)
+        said = kept.said.index_put((index[told][:, None], target), fresh)
     if new:
         after = added(kept, said, store, index)
     elif place is None:
@@ -239,19 +239,25 @@ def left_of(active: Tensor, shift: int) -> Tensor:
     return torch.cat([active[:, shift:], torch.zeros_like(active[:, :shift])], dim=1)
 
 
-def renewed(hidden: Tensor, place: Tensor, computed: Tensor, active: Tensor, shift: int) -> tuple[Tensor, Tensor]:
-    """Of the states (B, M, D) at `place`: those that predict an active position, (B, T, D), and these positions, (B, T).
+def renewed(hidden: Tensor, place: Tensor, computed: Tensor, active: Tensor, shift: int) -> tuple[Tensor, Tensor, Tensor | slice]:
+    """Of the states (B, M, D) at `place`: those that predict an active position, (R, T, D), these positions, (R, T), and which rows have any.
 
-    Every row has one: a block's first position is written by the plain pass that opens it.
+    One has none where a rule that is `lone` computes single positions, such as a block of one whose first pass wrote nothing.
     """
     if shift == 0:
-        return hidden, place
+        return hidden, place, slice(None)
     position = torch.arange(active.shape[1], device=active.device)
     source = (position - shift).clamp(min=0).expand_as(active)
     target = active & computed.gather(1, source)
+    told: Tensor | slice = slice(None)
+    if not bool((some := target.any(1)).all()):
+        told = some.nonzero()[:, 0]
+        if not len(told):
+            return hidden[:0], place[:0], told
+        hidden, computed, source, target = hidden[told], computed[told], source[told], target[told]
     at = Chosen.of(target)
     rank = (computed.long().cumsum(1) - 1).gather(1, at.take(source))
-    return Chosen(rank).take(hidden), at.take(position[None])
+    return Chosen(rank).take(hidden), at.take(position[None]), told
 
 
 def put_rows(old: Tensor | None, index: Tensor, fresh: Tensor, count: int) -> Tensor:

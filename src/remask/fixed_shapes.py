@@ -13,6 +13,7 @@ from remask.canvas import Canvas
 from remask.compute import left_of
 from remask.denoise import Plan, Sight, State, look
 from remask.errors import RemaskError
+from remask.kernels.graphs import mapped
 from remask.kernels.places import Spread, compact
 from remask.models.store import Chosen
 from remask.prediction import Prediction, Summary
@@ -24,11 +25,15 @@ FEW = 128
 
 @dataclass(frozen=True)
 class Bucket:
-    """The static sizes of a pass. chosen: M, None for whole rows.  asked: positions of a row that the head computes.  first: nothing is kept yet."""
+    """The static sizes of a pass. chosen: M, None for whole rows.  asked: positions of a row that the head computes.  first: nothing is kept yet.
+
+    idle: a row that goes on computes nothing now.
+    """
 
     chosen: int | None
     asked: int
     first: bool = False
+    idle: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +78,13 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Signals:
-    """What the host reads after a pass. computed, asked: most positions of a row that the next pass computes and asks about."""
+    """What the host reads after a pass. computed, asked: most positions of a row that the next pass computes and asks about. busy: no row that goes on is idle in it."""
 
     done: int
     sound: int
     fits: int
     whole: int
+    busy: int
     computed: int
     asked: int
 
@@ -91,18 +97,20 @@ class Signals:
 
 
 def ahead(state: State, plan: Plan, shift: int) -> tuple[State, Tensor]:
-    """The state with what is known of the next pass, and the six numbers of Signals, on the device."""
+    """The state with what is known of the next pass, and the seven numbers of Signals, on the device."""
     kept, sight = state.kept, look(state, plan)
     refuse_shadows(sight, plan)
     eligible, active, real = sight.eligible, sight.active, state.canvas.real
-    computed, whole = active, None
+    computed = active
+    whole = busy = torch.ones_like(state.done)
     if plan.reuse.stores:
         computed = active | left_of(active, shift) if shift and not plan.reuse.lone else active
-        whole = (computed | ~(real & active.any(1, keepdim=True))).all(1)
+        whole = (computed | ~(real & sight.running)).all(1)  # what an idle row keeps is not to be made anew
+        busy = active.any(1) | state.done
     asked = asked_of(plan, state.canvas, eligible, active, first=False)
     given = None if sight.canvas.given is state.canvas.given else sight.canvas.given
     found = Ahead(sight.running, eligible, active, sight.scene.span, given, computed, asked)
-    flags = torch.stack([state.done, ~kept.bad, ~kept.overflow, torch.ones_like(state.done) if whole is None else whole]).all(1)
+    flags = torch.stack([state.done, ~kept.bad, ~kept.overflow, whole, busy]).all(1)
     counts = torch.stack([computed, asked]).sum(2).amax(1)
     return replace(state, kept=replace(kept, ahead=found)), torch.cat([flags, counts])
 
@@ -151,6 +159,12 @@ def everywhere(active: Tensor) -> tuple[Tensor, Tensor]:
 def column(computed: Tensor, position: Tensor, most: int) -> Tensor:
     """(B, T) int64: which of the computed positions, (B, L) bool, each of `position`, (B, T), is; at most the last of `most`, whatever one is that was not computed."""
     return (computed.cumsum(1).gather(1, position) - 1).clamp(0, most - 1)
+
+
+def put_back(store: Any, first: Any, idle: Tensor) -> None:
+    """Write `first`, (B, K, 1, E) for each tensor (B, K, L, E) of the store, where `idle`, (B,) bool: `compact` has a place to name for a row that computes nothing."""
+    rows = idle[:, None, None, None]
+    mapped(lambda part, old: part[:, :, :1].copy_(torch.where(rows, old, part[:, :, :1])), store, first)
 
 
 def put(kept: Tensor, fresh: Tensor, place: Tensor, active: Tensor, computed: Tensor, shift: int) -> Tensor:

@@ -121,8 +121,8 @@ ENGINE = ["--rows", "6", "--batch", "3", "--prompt", "2", "5", "--new", "3", "6"
 @pytest.mark.parametrize(("what", "model", "way"), [("mixed", "addition", "loop"), ("arrivals", "addition", "loop"), ("flips", "addition", "loop"), ("mixed", "demo", "fused")])
 def test_the_engine_is_measured(monkeypatch, capsys, what, model, way):
     monkeypatch.setattr(sys, "argv", ["engine.py", what, *ENGINE, "--model", model, "--repeats", "1", "--other", "2", "--alone", "4", "--way", way])
-    if what == "arrivals":  # by the clock, so the rate that they are a share of is too
-        monkeypatch.setattr("time.process_time", lambda: 0.0)
+    if what == "arrivals":
+        monkeypatch.setattr("time.process_time", lambda: pytest.fail("requests arrive by the clock, whatever the processor has done meanwhile"))
     runpy.run_path(str(FOLDER / "engine.py"), run_name="__main__")
     told = capsys.readouterr().out
     found = json.loads(told[told.index("{\n") :])

@@ -1,9 +1,11 @@
 """The attention kernel and its twin against float64."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from remask.kernels.attention import attend, attend_kernel, attend_rows
+from remask.kernels.attention import attend, attend_kernel, attend_rows, reads_rows
 from tests.kernels.test_layer import close, random
 from tests.kernels.ways import WAYS, on
 
@@ -38,3 +40,15 @@ def test_rows_behind_one_another_do_not_see_each_other():
     for row in (slice(0, 9), slice(9, 10), slice(10, 17)):
         alone = attend(*(part[row].transpose(0, 1)[None] for part in (query, key, value)), None)[0]
         torch.testing.assert_close(found[row], alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "key_heads", "width", "capability", "taken"),
+    [(torch.bfloat16, 4, 128, (9, 0), True), (torch.float16, 4, 8, (8, 0), True), (torch.float32, 4, 128, (9, 0), False), (torch.bfloat16, 2, 128, (9, 0), False),
+     (torch.bfloat16, 4, 20, (9, 0), False), (torch.bfloat16, 4, 264, (9, 0), False), (torch.float16, 4, 128, (7, 5), False)],
+)  # fmt: skip
+def test_rows_are_given_to_the_library_where_its_kernel_takes_them(monkeypatch, dtype, key_heads, width, capability, taken):
+    """Elsewhere they go in padded copies, as before there was such a kernel: on an older card, say."""
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    assert reads_rows(SimpleNamespace(is_cuda=True, device="cuda", dtype=dtype), 4, key_heads, width) == taken
+    assert reads_rows(torch.zeros(1, dtype=dtype), 4, key_heads, width)

@@ -1,5 +1,7 @@
 """Reuse rules on tiny networks: exact where they promise it, and row by row."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -109,6 +111,17 @@ def test_dream_computes_the_left_neighbour_of_the_block_too():
     model = network("dream")
     decoded = remask.decode(model, [PROMPTS[1]], max_new_tokens=12, window=remask.Blocks(4), reuse=remask.Dual())
     assert decoded.positions.tolist() == [3 * (17 + 3 * 5)]
+
+
+@pytest.mark.parametrize("prompts", [((3, 1, 4), (1, 5, 9, 2, 6), (5,)), ((3, 1, 4), (1, 5, 9))])
+def test_a_block_of_one_position_is_served_its_first_belief_where_nothing_predicts_it_again(prompts):
+    """Under compat_first_token its left neighbour is not computed."""
+    waited = 0
+    for before, after in itertools.pairwise(steps(network("dream", 1), "dual:compat_first_token=true", "ancestral:steps=30", "blocks:1", canvas(prompts, 9))):
+        again = before.active & after.active & (after.active.sum(1) == 1)[:, None]
+        waited += int(again.sum())
+        assert torch.equal(before.prediction.raw.logits[again], after.prediction.raw.logits[again])
+    assert waited
 
 
 @pytest.mark.parametrize("family", ["llada", "dream"])

@@ -48,9 +48,12 @@ def attend_kernel(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None
     return launch_attend(query, key, value, seen, {"PARTS": parts, "num_stages": 3 if parts == 1 else 2})
 
 
-def reads_rows(query: Tensor, heads: int, key_heads: int) -> bool:
-    """Whether `attend_rows` takes heads of such a tensor: all on the CPU, on a GPU what the library's kernel does."""
-    return not query.is_cuda or (query.dtype in (torch.bfloat16, torch.float16) and heads == key_heads)
+def reads_rows(query: Tensor, heads: int, key_heads: int, width: int) -> bool:
+    """Whether `attend_rows` takes heads of `width` numbers of such a tensor: all on the CPU, on a GPU what the library's kernel does, which wants one of compute capability 8."""
+    if not query.is_cuda:
+        return True
+    taken = query.dtype in (torch.bfloat16, torch.float16) and heads == key_heads and width % 8 == 0 and width <= 256
+    return taken and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
 def attend_rows(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int) -> Tensor:

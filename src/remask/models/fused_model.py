@@ -72,7 +72,8 @@ class FusedModel(Network):
         if not padded:
             return None
         if self.shift == 0:
-            return Dense.of(canvas.real, sees=not stores and reads_rows(self.layers.last, self.layers.heads, self.layers.key_heads))
+            layers = self.layers
+            return Dense.of(canvas.real, sees=not stores and reads_rows(layers.last, layers.heads, layers.key_heads, layers.head_width))
         ahead = torch.cat([canvas.real[:, self.shift :], torch.zeros_like(canvas.real[:, : self.shift])], 1)
         return Dense.of(canvas.real | ahead)
 
