@@ -76,3 +76,22 @@ def test_every_rule_that_covers_is_tried():
     for name, kind in remask.reuses().items():
         assert remask.Dual(inner=kind()).covers == kind().covers, name
     assert not remask.Dual(inner=remask.Dual(inner=remask.SureLock())).covers
+
+
+def test_a_rule_with_an_active_of_its_own_says_itself_whether_it_covers():
+    """One made from a rule that covers may compute less."""
+
+    class Narrow(remask.Prefix):
+        def active(self, scene, state):
+            return super().active(scene, state) & (scene.step % 2 == 0)[:, None]
+
+    class Same(remask.Prefix):
+        covers = True
+
+        def active(self, scene, state):
+            return super().active(scene, state)
+
+    class Renamed(remask.Prefix):
+        pass
+
+    assert (Narrow().covers, Same().covers, Renamed().covers) == (False, True, True)

@@ -50,13 +50,18 @@ class Reuse(Part, Protocol):
     stores: the rule asks for single positions, so keys and values are kept; else a row is computed whole or not at all.
     lone: a model with shifted logits doesn't compute the left neighbours too (Fast-dLLM's Dream, for parity).
     compares: the rule reads how far posteriors moved since the pass before.
-    covers: in every pass it computes all that is eligible, with every window; none of it is served from an older pass.
+    covers: in every pass it computes all that is eligible, with every window; none of it is served from an older pass. A class that has an `active` of its own says so itself.
     stale: what was edited need not be computed next (for parity with methods that leave it; all others are served from true keys).
     """
 
     papers: ClassVar[tuple[Paper, ...]] = ()
     stores: ClassVar[bool] = False
     covers: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "active" in cls.__dict__ and "covers" not in cls.__dict__:
+            cls.covers = False
 
     @property
     def lone(self) -> bool:
