@@ -48,7 +48,7 @@ def left_out(monkeypatch, prompts, *, new=9, most=60, **parts):
     return [each for each in passes if (each[0] & ~each[1]).any()], len(passes)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(some.sampled_from(DECODER_SPECS), WINDOWS, RULES, PROMPTS, SHAPERS, some.integers(0, 99))
 def test_a_rule_that_covers_computes_all_that_may_be_written(decoder, window, reuse, prompts, shapers, seed):
     assert reuse.covers
