@@ -9,8 +9,10 @@ import torch
 import remask
 from remask import RemaskError
 from remask.canvas import Canvas
-from remask.denoise import Plan, check_fit, row_seeds, shadowed, start, step, stop_at_end_of_text
+from remask.denoise import Plan, State, check_fit, row_seeds, shadowed, start, step, stop_at_end_of_text
 from tests.chains import chain_b
+from tests.networks import canvas as prompted
+from tests.networks import network
 
 M = 8
 
@@ -97,3 +99,31 @@ def test_nothing_to_write_costs_nothing():
     found = remask.decode(chain_b(), [[1, 2], [3]])
     assert [row.tolist() for row in found.tokens] == [[1, 2], [3]]
     assert (found.forwards.tolist(), found.positions.tolist()) == ([0, 0], [0, 0])
+
+
+@pytest.mark.parametrize("fresh_first", [False, True])
+@pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1"])
+def test_rows_that_begin_and_rows_under_way_join_and_go_on_as_they_would_alone(reuse, fresh_first):
+    """What one side has and the other has not yet is made up for so many rows as that side has, and keys and values are found at their new rows."""
+    model = network("llada")
+    plan = Plan(remask.Threshold(0.2), remask.Blocks(4), remask.parse_reuse(reuse))
+    with torch.inference_mode():
+        running = start(prompted([[3, 1, 4], [1, 5, 9]], 12), plan, torch.arange(2))
+        running, _ = step(model, running, plan)
+        running, _ = step(model, running, plan)
+        beginning = start(prompted([[2, 6, 5, 3, 5]], 12), plan, torch.tensor([2]))
+        parts = [beginning, running] if fresh_first else [running, beginning]
+        both = State.joined([part.fork() for part in parts])
+        for _ in range(3):
+            both, seen = step(model, both, plan)
+            stepped = [step(model, part, plan) for part in parts]
+            parts = [part for part, _ in stepped]
+            for name in ("edit", "active"):
+                found, expected = getattr(seen, name), [getattr(alone, name) for _, alone in stepped]
+                if name == "edit":
+                    found, expected = found.touched, [edit.touched for edit in expected]
+                length = found.shape[1]
+                assert torch.equal(found, torch.cat([torch.nn.functional.pad(part, (0, length - part.shape[1])) for part in expected]))
+            assert [row[real].tolist() for row, real in zip(seen.canvas.tokens, seen.canvas.real, strict=True)] == [
+                row[real].tolist() for _, alone in stepped for row, real in zip(alone.canvas.tokens, alone.canvas.real, strict=True)
+            ]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from remask import RemaskError
-from remask.prediction import Belief, LeftOut, Prediction, Summary, largest
+from remask.prediction import Belief, LeftOut, Prediction, Source, Summary, Unread, largest
 
 LAWS = torch.tensor([[[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]]])
 ENTROPY = -sum(p * math.log(p) for p in (0.5, 0.3, 0.2))
@@ -125,3 +125,28 @@ def test_the_likeliest_tokens_are_those_of_the_whole_where_they_are_asked_for(sh
     assert torch.equal(tokens[asked], wanted.indices[asked])
     assert bool((values[~asked] == 0).all()) == (share < 0.6)
     assert Belief(logits[..., :3], belief.candidates).likeliest(16)[1].shape == (3, 7, 3)
+
+
+def test_more_likely_tokens_than_positions_may_be_asked_for():
+    logits = torch.randn(1, 2, 9, generator=torch.Generator().manual_seed(0))
+    belief = Belief(logits, logits.argmax(-1))
+    assert belief.likeliest(5)[1].tolist() == logits.topk(5).indices.tolist()
+
+
+def test_what_is_read_at_places_is_made_once_for_both_beliefs_and_again_for_others():
+    logits, made = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0)), []
+
+    def make(place):
+        made.append(place)
+        found = logits if place is None else logits[place]
+        return found, found, found.argmax(-1)
+
+    source = Source(make)
+    raw, shaped = Unread(source, 0), Unread(source, 1)
+    asked = torch.tensor([[True, False, True], [False, True, False]])
+    assert torch.equal(raw.at(asked).confidence, shaped.at(asked).confidence)
+    assert [len(place[0]) for place in made] == [3]
+    alone = torch.zeros_like(asked)
+    alone[1, 1] = True
+    assert raw.at(alone).token[1, 1] == logits[1, 1].argmax()
+    assert [len(place[0]) for place in made] == [3, 2], "a single place is made twice, so that it is computed as one of many"
