@@ -129,8 +129,10 @@ def test_the_likeliest_tokens_are_those_of_the_whole_where_they_are_asked_for(sh
 
 def test_more_likely_tokens_than_positions_may_be_asked_for():
     logits = torch.randn(1, 2, 9, generator=torch.Generator().manual_seed(0))
-    belief = Belief(logits, logits.argmax(-1))
-    assert belief.likeliest(5)[1].tolist() == logits.topk(5).indices.tolist()
+    number = torch.zeros(1, 2)
+    beliefs = Belief(logits, logits.argmax(-1)), Summary(logits.argmax(-1), logits.argmax(-1), number, number, number, number, source=lambda: logits)
+    for belief in beliefs:
+        assert belief.likeliest(5)[1].tolist() == logits.topk(5).indices.tolist()
 
 
 def test_what_is_read_at_places_is_made_once_for_both_beliefs_and_again_for_others():
