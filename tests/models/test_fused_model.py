@@ -151,6 +151,9 @@ def test_attention_reads_rows_as_they_lie_where_nothing_is_stored(monkeypatch, f
         calls.clear()
         fused.forward(first, Chosen(), None)
         assert calls == []
+        full = remask.Canvas(tokens, real | True, real | True, model.mask_id)
+        torch.testing.assert_close(fused.forward(full)[0], model.forward(full)[0], rtol=1e-4, atol=1e-5)
+        assert calls == [36] * rows * len(fused.layers.layers), "without padding too, so that a row alone goes through the same kernel"
 
 
 @pytest.mark.parametrize(

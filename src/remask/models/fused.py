@@ -64,12 +64,15 @@ class Dense:
 
     @staticmethod
     def of(needed: Tensor, *, sees: bool = False) -> Dense | None:
-        """From (B, M) bool, of which it waits for the count; None where leaving the others out would not pay.  sees: a row sees all of its own, and nothing else."""
+        """From (B, M) bool, of which it waits for the count; None where leaving the others out would not pay.
+
+        sees: a row sees all of its own, and nothing else; then whatever is left out, nothing included.
+        """
         if needed.numel() <= FEW:  # so few take as long as their weights are read, whatever their number
             return None
         flat = needed.flatten()
         at = flat.nonzero()[:, 0]
-        if not 0 < len(at) <= DENSE * len(flat):
+        if not 0 < len(at) <= (1.0 if sees else DENSE) * len(flat):
             return None
         slot = flat.long().cumsum(0) - 1
         ends = functional.pad(slot.view_as(needed)[:, -1] + 1, (1, 0)).int() if sees else None

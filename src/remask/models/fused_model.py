@@ -62,18 +62,22 @@ class FusedModel(Network):
         canvas = replace(canvas, real=canvas.real.contiguous())
         if chosen is not None:
             store = self.layers.empty(*canvas.shape) if store is None else in_order(store)
-        hidden = self.layers.through(canvas, place, store, padded=padded, dense=self.dense(canvas, place, padded, stores=store is not None))
+        dense = self.dense(canvas, place, padded, stores=store is not None)
+        apart = dense is not None and dense.ends is not None
+        hidden = self.layers.through(canvas, place, store, padded=padded or apart, dense=dense)
         return (aligned(hidden, self.shift), None) if chosen is None else (hidden, store)
 
     def dense(self, canvas: Canvas, place: Tensor | None, padded: bool, *, stores: bool) -> Dense | None:
-        """The positions to be computed: real ones and, where logits are shifted, what stands before one; of chosen ones each once."""
+        """The positions to be computed: real ones and, where logits are shifted, what stands before one; of chosen ones each once.
+
+        Rows that attention may read behind one another it reads so without padding too: a row alone then goes through the same kernel as among others.
+        """
         if place is not None:
             return Dense.of(torch.cat([torch.ones_like(place[:, :1], dtype=torch.bool), place[:, 1:] != place[:, :-1]], 1))
-        if not padded:
-            return None
-        if self.shift == 0:
-            layers = self.layers
-            return Dense.of(canvas.real, sees=not stores and reads_rows(layers.last, layers.heads, layers.key_heads, layers.head_width))
+        layers = self.layers
+        sees = self.shift == 0 and not stores and reads_rows(layers.last, layers.heads, layers.key_heads, layers.head_width)
+        if sees or not padded:
+            return Dense.of(canvas.real, sees=True) if sees else None
         ahead = torch.cat([canvas.real[:, self.shift :], torch.zeros_like(canvas.real[:, : self.shift])], 1)
         return Dense.of(canvas.real | ahead)
 
