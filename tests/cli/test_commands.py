@@ -68,6 +68,7 @@ WRONG = {
     "value that is no number": (["generate", "1", "--decoder", "threshold:tau=high"], "high"),
     "a network without fused layers": (["generate", "1", "--model", "addition", "--fused"], "leave out --fused"),
     "workers on fused layers": (["batch", "in.jsonl", "out.jsonl", "--ray", "--fused"], "--fused does not reach the workers"),
+    "workers of nobody": (["batch", "in.jsonl", "out.jsonl", "--workers", "3"], "--workers 3: only with --ray"),
     "missing checkpoint": (["generate", "1", "--model", "nowhere"], "nowhere"),
     "empty prompt": (["generate", ""], "--unconditional"),
     "prompt longer than the model": (["generate", "1" * 160, "--max-new-tokens", "9"], "169"),

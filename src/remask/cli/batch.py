@@ -29,7 +29,7 @@ def run(
     rows: Rows = 32,
     trace: Trace = None,
     ray: Annotated[bool, typer.Option(help="Spread the lines over a Ray cluster (extra `ray`).")] = False,
-    workers: Annotated[int, typer.Option(help="With --ray: networks, each on a GPU of its own if --device is cuda.")] = 2,
+    workers: Annotated[int | None, typer.Option(help="With --ray: networks, 2 if not said, each on a GPU of its own if --device is cuda.")] = None,
 ) -> None:
     """Complete every line of a file. Lines that fail get an `error` instead of a text, and the exit status is then 1."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -41,6 +41,8 @@ def run(
     from remask.engine import Engine
     from remask.errors import RemaskError
 
+    if workers is not None and not ray:
+        raise RemaskError(f"--workers {workers}: only with --ray; --rows says how many lines are decoded at once")
     if ray and fused:
         raise RemaskError("--fused does not reach the workers of --ray yet; leave out one of them")
     settings = Settings(decoder, window, reuse, temperature, top_p, top_k, max_new_tokens, seed)
@@ -48,7 +50,7 @@ def run(
     opened = open_trace(trace, engine and engine.model.tokenizer, resume=out.exists())
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True) as progress, opened as file:
         if engine is None:
-            work = partial(through_ray, settings=settings, model=model, device=device, dtype=dtype or None, workers=workers, rows=rows, trace=file)
+            work = partial(through_ray, settings=settings, model=model, device=device, dtype=dtype or None, workers=2 if workers is None else workers, rows=rows, trace=file)
         else:
             work = partial(through, engine, settings=settings, trace=file)
         bar = progress.add_task(source.name)
