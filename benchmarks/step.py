@@ -243,6 +243,34 @@ def products(model: Any, dtype: torch.dtype, counts: tuple[int, ...]) -> None:
             print(json.dumps(found | {"unit": "GB/s"}), flush=True)
 
 
+def compared(case: tuple[int, int, int, int | None], chosen: argparse.Namespace, model: Any, roofline: Roofline, fused: dict[str, Any]) -> dict[str, Any]:
+    """The line of a case: every way in turn, and the layers alone."""
+    (rows, count, length, some), quick, on_gpu = case, chosen.quick or chosen.tiny, model.device.type == "cuda"
+    asked, floor = asked_of(rows, count, length, some), roofline.seconds(rows, count, length)
+    found: dict[str, Any] = {"rows": rows, "M": count, "L": length, "T": asked, "roofline": round(1e3 * floor, 3)}
+    models = {way: model_of(way, model, fused) for way in chosen.ways if way not in ("joined", "compiled") or on_gpu}
+    took: dict[str, list[float]] = {way: [] for way in models}
+    for turn in range(1 if quick else 3):
+        for way in models if turn % 2 else reversed(models):
+            try:
+                took[way].append(measure(models[way], rows, count, length, some, 10 if quick else chosen.steps))
+            except (torch.OutOfMemoryError, remask.RemaskError) as error:
+                found[f"{way} failed"] = str(error).splitlines()[0]
+    for way in models:
+        if not took[way]:
+            continue
+        seconds = statistics.median(took[way])
+        found |= {way: round(1e3 * seconds, 3), f"{way} / roofline": round(seconds / floor, 3)}
+        if way in fused and way != "joined":  # whose layers are those of `fused`
+            found[f"{way} layers"] = round(1e3 * layers_alone(fused[way], rows, count, length, asked), 3)
+            if asked < count:
+                found[f"{way} layers, all states"] = round(1e3 * layers_alone(fused[way], rows, count, length), 3)
+    if on_gpu:
+        found["peak GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+        torch.cuda.reset_peak_memory_stats()
+    return found
+
+
 @torch.inference_mode()
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -280,31 +308,8 @@ def main() -> None:
         for case in cases if chosen.cases else [(*case, None) for case in PROFILED]:
             profile(model_of(chosen.ways[-1] if len(chosen.ways) == 1 else "fused", model, fused), *case)
         return None
-    for rows, count, length, some in cases:
-        asked = asked_of(rows, count, length, some)
-        floor = roofline.seconds(rows, count, length)
-        found: dict[str, Any] = {"rows": rows, "M": count, "L": length, "T": asked, "roofline": round(1e3 * floor, 3)}
-        models = {way: model_of(way, model, fused) for way in chosen.ways if way not in ("joined", "compiled") or device.type == "cuda"}
-        took: dict[str, list[float]] = {way: [] for way in models}
-        for turn in range(1 if chosen.quick or chosen.tiny else 3):
-            for way in models if turn % 2 else reversed(models):
-                try:
-                    took[way].append(measure(models[way], rows, count, length, some, 10 if chosen.quick or chosen.tiny else chosen.steps))
-                except (torch.OutOfMemoryError, remask.RemaskError) as error:
-                    found[f"{way} failed"] = str(error).splitlines()[0]
-        for way in models:
-            if not took[way]:
-                continue
-            seconds = statistics.median(took[way])
-            found |= {way: round(1e3 * seconds, 3), f"{way} / roofline": round(seconds / floor, 3)}
-            if way in fused and way != "joined":  # whose layers are those of `fused`
-                found[f"{way} layers"] = round(1e3 * layers_alone(fused[way], rows, count, length, asked), 3)
-                if asked < count:
-                    found[f"{way} layers, all states"] = round(1e3 * layers_alone(fused[way], rows, count, length), 3)
-        if device.type == "cuda":
-            found["peak GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
-            torch.cuda.reset_peak_memory_stats()
-        print(json.dumps(found), flush=True)
+    for case in cases:
+        print(json.dumps(compared(case, chosen, model, roofline, fused)), flush=True)
 
 
 if __name__ == "__main__":
