@@ -34,7 +34,7 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
     "remdm cap": ("remdm:steps={},eta=0.02", "remdm:steps={},eta=0.04", "remdm:steps={},eta=0.1"),
     "remdm loop": ("remdm:steps={},strategy=loop,eta=0.02", "remdm:steps={},strategy=loop,eta=0.08"),
     "remdm conf": ("remdm:steps={},strategy=conf",),
-    "remdm doubt": tuple(f"remdm:steps={{}},strategy=doubt,eta={eta}" for eta in (0.01, 0.04, 0.1, 0.2, 0.4)),
+    "remdm doubt": tuple(f"remdm:steps={{}},strategy=doubt,eta={eta}" for eta in (0.01, 0.04, 0.1, 0.2, 0.4, 0.8)),
     "p2": ("p2:steps={},eta=0.5", "p2:steps={}"),
     "sde": ("sde:forwards={},mu=1.7", "sde:forwards={},mu=2.3", "sde:forwards={},mu=2.9"),
     "native hybrid": ("native:forwards={},mu=1.7", "native:forwards={},mu=2.3"),
@@ -47,7 +47,10 @@ FRESH = 10**6
 
 @dataclass(frozen=True)
 class Cell:
-    """What is reported of one network, sampler and number of forwards. nll: nats a token at the target entropy with its interval; entropy: of the settings used."""
+    """What is reported of one network, sampler and number of forwards.
+
+    nll: nats a token at the target entropy with its interval; entropy: of the settings used. The last four are of the one whose entropy is nearest.
+    """
 
     model: str
     sampler: str
@@ -59,6 +62,8 @@ class Cell:
     entropy: tuple[float, float]
     made_forwards: float
     pseudo_mauve: tuple[float, float, float]
+    distinct_2: float
+    repetition: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +107,7 @@ class Bench:
         near = summarise(records[nearest], self.judge, self.real)
         return Cell(
             name, sampler, forwards, spec, (self.top_p[low], self.top_p[high]), inside, at_entropy(sides[0], sides[-1], self.target), (entropies[0], entropies[-1]),
-            near["forwards"][0], near["pseudo_mauve"],
+            near["forwards"][0], near["pseudo_mauve"], near["distinct_2"][0], near["repetition"][0],
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@
     torchrun --nproc-per-node 2 benchmarks/parallel.py --shape tiny-llada --dtype float32  # whether the tokens are the same
     torchrun --nproc-per-node 2 benchmarks/parallel.py --tiny --device cpu                 # the same code over gloo, for its errors
 
-Every process makes the whole network, decodes with it, splits it and decodes again: `dual` on blocks of 32, two tokens a forward, the plain loop. In float32 the tokens
+Every process makes the whole network, decodes with it, splits it and decodes again, by the plain loop and by recorded passes: `dual` on blocks of 32, two tokens a forward. In float32 the tokens
 should be equal; in bfloat16 sums over processes are rounded in another order, and with random weights many tokens are near ties.
 """
 
@@ -35,6 +35,16 @@ def decoded(model: Any, rows: int, prompt: int, new: int, block: int, rounds: in
     return statistics.median(found[1:]), tokens
 
 
+def say(way: str, seconds: float, found: torch.Tensor, expected: torch.Tensor) -> None:
+    """One line of process 0: (B, L) tokens of this way, and (B, N) that one process has written."""
+    gathered: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(gathered, found.tolist())
+    if distributed.get_rank() == 0:
+        same = float((found[:, -expected.shape[1] :] == expected).float().mean())
+        line = {"way": way, "processes": len(gathered), "ms a forward": round(1e3 * seconds, 2), "tokens as one": same}
+        print(json.dumps({**line, "processes agree": all(tokens == gathered[0] for tokens in gathered)}), flush=True)
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--device", default="cuda")
@@ -52,15 +62,14 @@ def main() -> None:
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     prompt, new, block, rounds = (8, 16, 8, 1) if chosen.tiny else (chosen.prompt, chosen.new, 32, chosen.rounds)
     model = network("tiny-llada" if chosen.tiny else chosen.shape, chosen.device, getattr(torch, "float32" if chosen.tiny else chosen.dtype))
-    alone, expected = decoded(model, chosen.rows, prompt, new, block, rounds)
-    together, found = decoded(tensor_parallel(model), chosen.rows, prompt, new, block, rounds)
-    same = float((expected == found)[:, prompt:].float().mean())
-    gathered: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(gathered, found.tolist())
     if distributed.get_rank() == 0:
-        print(environment(model.device, model.dtype))
-        print(json.dumps({"processes": len(gathered), "rows": chosen.rows, "new": new, "ms a forward, one": round(1e3 * alone, 2), "ms a forward, split": round(1e3 * together, 2),
-                          "tokens as one": same, "processes agree": all(tokens == gathered[0] for tokens in gathered)}), flush=True)  # fmt: skip
+        print(f"{environment(model.device, model.dtype)}; {chosen.rows} rows of {prompt} + {new}")
+    alone, expected = decoded(model, chosen.rows, prompt, new, block, rounds)
+    say("one", alone, expected, expected[:, prompt:])
+    split = tensor_parallel(model)
+    for way, network_of in {"split": split, "split, captured": remask.Captured(split)}.items():
+        together, found = decoded(network_of, chosen.rows, prompt, new, block, rounds)
+        say(way, together, found, expected[:, prompt:])
     distributed.destroy_process_group()
 
 

@@ -58,15 +58,15 @@ def encode(text: str) -> list[int]:
 class Sums:
     """Batches of pool rows, operands swapped at random."""
 
-    def __init__(self, folder: Path, device: torch.device, rank: int, size: int) -> None:
+    def __init__(self, folder: Path, device: torch.device, stream: int, size: int) -> None:
         self.rows = torch.from_numpy(np.load(folder / "addition.npy")).to(device)
-        self.rank, self.size, self.device = rank, size, device
+        self.stream, self.size, self.device = stream, size, device
         place = torch.arange(LENGTH, device=device)
         self.swapped = torch.cat([place[21:41], place[20:21], place[:20], place[41:]])
         self.eligible = (place >= PROMPT).expand(BATCH, -1)
 
     def batch(self, step: int) -> Batch:
-        generator = torch.Generator(self.device).manual_seed(step * self.size + self.rank + 10**9)
+        generator = torch.Generator(self.device).manual_seed(step * self.size + self.stream + 10**9)
         rows = self.rows[torch.randint(len(self.rows), (BATCH,), device=self.device, generator=generator)].long()
         swap = torch.rand(BATCH, 1, device=self.device, generator=generator) < 0.5
         return Batch(torch.where(swap, rows[:, self.swapped], rows), self.eligible)
@@ -94,7 +94,7 @@ def recipe(folder: Path) -> Recipe:
     return Recipe(
         name="addition",
         config=CONFIG,
-        source=lambda device, rank, size: Sums(folder, device, rank, size),
+        source=lambda device, stream, size: Sums(folder, device, stream, size),
         corrupt=corrupt,
         write_tokenizer=lambda where: write_tokenizer(characters(ALPHABET), where),
         steps=2_500,

@@ -100,8 +100,8 @@ def stage(step: int, steps: int) -> tuple[int, int, int]:
 class Mixture:
     """Word problems and, late, a tenth of equation chains; the rows of a batch are of one length class."""
 
-    def __init__(self, folder: Path, device: torch.device, rank: int, size: int, steps: int) -> None:
-        self.folder, self.device, self.rank, self.size, self.steps = folder, device, rank, size, steps
+    def __init__(self, folder: Path, device: torch.device, stream: int, size: int, steps: int) -> None:
+        self.folder, self.device, self.stream, self.size, self.steps = folder, device, stream, size, steps
         self.files: dict[str, Rows] = {}
         self.words = Words(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
@@ -111,7 +111,7 @@ class Mixture:
         return self.files[name]
 
     def batch(self, step: int) -> Batch:
-        rng = random.Random(step * self.size + self.rank)
+        rng = random.Random(step * self.size + self.stream)
         if rng.random() < DRILLS:
             return self.place(*self.drills(np.random.default_rng(rng.getrandbits(64))))
         length = LENGTHS[-1] if rng.random() < 0.1 else 0
@@ -247,7 +247,7 @@ def recipe(folder: Path, steps: int = 20_000) -> Recipe:
     return Recipe(
         name="demo",
         config=CONFIG,
-        source=lambda device, rank, size: Mixture(folder, device, rank, size, steps),
+        source=lambda device, stream, size: Mixture(folder, device, stream, size, steps),
         corrupt=corruption(Words(tokenizer)),
         write_tokenizer=lambda where: write_tokenizer(tokenizer, where),
         steps=steps,

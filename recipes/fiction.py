@@ -73,14 +73,14 @@ def encode(tokenizer: Any, texts: list[str], chunk: int = 4000) -> np.ndarray[An
 class Windows:
     """Windows at random places of the stream, which lies on the device."""
 
-    def __init__(self, ids: Tensor, device: torch.device, rank: int, size: int, rows: int = ROWS) -> None:
-        self.ids, self.device, self.rank, self.size, self.rows = ids.to(device), device, rank, size, rows
+    def __init__(self, ids: Tensor, device: torch.device, stream: int, size: int, rows: int = ROWS) -> None:
+        self.ids, self.device, self.stream, self.size, self.rows = ids.to(device), device, stream, size, rows
         self.inside = torch.arange(LENGTH, device=device)
         self.eligible = torch.ones(rows, LENGTH, dtype=torch.bool, device=device)
         self.weights = torch.ones(rows, LENGTH, device=device)
 
     def batch(self, step: int) -> Batch:
-        generator = torch.Generator(self.device).manual_seed(step * self.size + self.rank + 10**9)
+        generator = torch.Generator(self.device).manual_seed(step * self.size + self.stream + 10**9)
         begin = torch.randint(len(self.ids) - LENGTH, (self.rows, 1), device=self.device, generator=generator)
         return Batch(self.ids[begin + self.inside].long(), self.eligible, self.weights)
 
@@ -123,7 +123,7 @@ def recipe(folder: Path, steps: int = 10_000) -> Recipe:
     return Recipe(
         name="fiction",
         config=CONFIG,
-        source=lambda device, rank, size: Windows(read_stream(folder / "fiction_train.xz"), device, rank, size),
+        source=lambda device, stream, size: Windows(read_stream(folder / "fiction_train.xz"), device, stream, size),
         corrupt=corrupt,
         objective=Unmasking("flat"),
         write_tokenizer=lambda where: write_tokenizer(tokenizer, where),

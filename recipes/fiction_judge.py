@@ -46,7 +46,7 @@ def recipe(folder: Path, steps: int = 3_000) -> Recipe:
         plan,
         name="fiction_judge",
         config=CONFIG,
-        source=lambda device, rank, size: fiction.Windows(read_stream(folder / "judge_train.xz"), device, rank, size),
+        source=lambda device, stream, size: fiction.Windows(read_stream(folder / "judge_train.xz"), device, stream, size),
         corrupt=lambda batch, generator: (),
         objective=Predicting(),
         evaluate=judged,

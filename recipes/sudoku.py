@@ -60,13 +60,13 @@ def make(job: tuple[str, int, int]) -> np.ndarray[Any, Any]:
 class Grids:
     """Batches of pool puzzles under random symmetries, made on the device."""
 
-    def __init__(self, folder: Path, device: torch.device, rank: int, size: int) -> None:
+    def __init__(self, folder: Path, device: torch.device, stream: int, size: int) -> None:
         with np.load(folder / "sudoku.npz") as pool:
             self.pairs = torch.tensor(np.stack([pool["puzzles"], pool["solutions"]], 1), dtype=torch.int64, device=device)
-        self.rank, self.size, self.device = rank, size, device
+        self.stream, self.size, self.device = stream, size, device
 
     def batch(self, step: int) -> Batch:
-        generator = torch.Generator(self.device).manual_seed(step * self.size + self.rank + 10**9)
+        generator = torch.Generator(self.device).manual_seed(step * self.size + self.stream + 10**9)
         chosen = torch.randint(len(self.pairs), (BATCH,), device=self.device, generator=generator)
         tokens = symmetric(self.pairs[chosen], generator).flatten(1)
         eligible = (torch.arange(162, device=self.device) >= 81).expand(BATCH, -1)
@@ -120,7 +120,7 @@ def recipe(folder: Path) -> Recipe:
     return Recipe(
         name="sudoku",
         config=CONFIG,
-        source=lambda device, rank, size: Grids(folder, device, rank, size),
+        source=lambda device, stream, size: Grids(folder, device, stream, size),
         corrupt=corrupt,
         write_tokenizer=lambda where: write_tokenizer(characters("0123456789"), where),
         steps=30_000,

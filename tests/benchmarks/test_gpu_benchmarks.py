@@ -156,8 +156,10 @@ def test_differing_rows_and_tokens_are_counted():
 
 def test_a_network_over_two_processes_is_measured():
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(FOLDER / "parallel.py"), "--tiny", "--device", "cpu"]
-    head, line = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}).stdout.splitlines()
+    head, *lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}).stdout.splitlines()
     assert torch.__version__ in head
-    found = json.loads(line)
-    assert (found["processes"], found["tokens as one"], found["processes agree"]) == (2, 1.0, True)
-    assert found["ms a forward, one"] > 0 < found["ms a forward, split"]
+    found = [json.loads(line) for line in lines]
+    assert [line["way"] for line in found] == ["one", "split", "split, captured"]
+    for line in found:
+        assert (line["processes"], line["tokens as one"], line["processes agree"]) == (2, 1.0, True)
+        assert line["ms a forward"] > 0

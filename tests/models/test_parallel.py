@@ -8,11 +8,20 @@ import torch.multiprocessing as multiprocessing
 import remask
 from tests.networks import canvas, network
 
+NETWORKS = {"llada": {}, "dream": {}, "grouped": {"vocab_size": 21, "mlp_hidden_size": 45}, "tied": {"weight_tying": True}}
+"""Family or name -> changes: also matrices that do not divide evenly, and a head that is the embedding."""
 
-def results(model):
+
+def made(name):
+    """The network of a name."""
+    return network("llada" if name == "tied" else name, **NETWORKS[name])
+
+
+def results(model, captured=False):
     """Logits, and a decode over stored keys and values."""
     first = canvas()
-    steps = list(remask.denoise(model, first, decoder=remask.Threshold(0.2), window=remask.Blocks(6), reuse=remask.Dual()))
+    decoded = remask.Captured(model) if captured else model
+    steps = list(remask.denoise(decoded, first, decoder=remask.Threshold(0.2), window=remask.Blocks(6), reuse=remask.Dual()))
     return model.logits(first.tokens, first.real), steps[-1].canvas.tokens, steps[-1].positions
 
 
@@ -21,25 +30,30 @@ def half(rank, folder):
 
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    made = {}
-    for family in ("llada", "dream"):
-        model = tensor_parallel(network(family))
-        made[family] = (*results(model), sum(parameter.to_local().numel() for parameter in model.parameters() if hasattr(parameter, "to_local")))
+    shares = {}
+    for name in NETWORKS:
+        model = tensor_parallel(made(name))
+        shares[name] = (*results(model), results(model, captured=True)[1], sum(parameter.numel() for parameter in model.parameters()))
     with pytest.raises(remask.RemaskError, match="MDLM cannot be split"):
         tensor_parallel(network("mdlm"))
-    torch.save(made, f"{folder}/{rank}.pt")
+    odd = network("dream", num_key_value_heads=1)
+    before = [attention.heads for attention in (layer.self_attn for layer in odd.model["layers"])]
+    with pytest.raises(remask.RemaskError, match="1 key heads do not divide over 2 processes"):
+        tensor_parallel(odd)
+    assert before == [layer.self_attn.heads for layer in odd.model["layers"]]
+    torch.save(shares, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
 def test_two_processes_compute_what_one_does(tmp_path):
     multiprocessing.start_processes(half, (str(tmp_path),), nprocs=2, start_method="spawn")
     for rank in range(2):
-        made = torch.load(tmp_path / f"{rank}.pt")
-        for family, (logits, tokens, positions, held) in made.items():
-            model = network(family)
+        for name, (logits, tokens, positions, captured, held) in torch.load(tmp_path / f"{rank}.pt").items():
+            model = made(name)
             expected, expected_tokens, expected_positions = results(model)
             torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
             assert torch.equal(tokens, expected_tokens)
+            assert torch.equal(captured, expected_tokens)
             assert torch.equal(positions, expected_positions)
             assert held < 0.6 * sum(parameter.numel() for parameter in model.parameters())
 

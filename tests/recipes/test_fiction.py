@@ -56,7 +56,7 @@ def tiny(name, variant, data, steps=4):
     fiction = getattr(module, "fiction", module)
     ids = plan.source(torch.device("cpu"), 0, 1).ids
     config = {**plan.config, **{key: value for key, value in SMALL.items() if key in plan.config}}
-    return module, replace(plan, config=config, source=lambda device, rank, size: fiction.Windows(ids, device, rank, size, rows=2), warmup=1, evaluate=None)
+    return module, replace(plan, config=config, source=lambda device, stream, size: fiction.Windows(ids, device, stream, size, rows=2), warmup=1, evaluate=None)
 
 
 def loss_of(folder):

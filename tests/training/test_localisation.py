@@ -24,7 +24,7 @@ ALL = torch.ones(4000, 5, dtype=torch.bool)
 MASKED = Recipe(
     name="counting",
     config=PLAIN,
-    source=lambda device, rank, size: Counting(),
+    source=lambda device, stream, size: Counting(),
     corrupt=corrupt,
     write_tokenizer=lambda folder: write_tokenizer(characters("0123456789"), folder),
     steps=60,

@@ -40,7 +40,7 @@ def corrupt(batch, generator):
 RECIPE = Recipe(
     name="counting",
     config=CONFIG,
-    source=lambda device, rank, size: Counting(),
+    source=lambda device, stream, size: Counting(),
     corrupt=corrupt,
     write_tokenizer=lambda folder: write_tokenizer(characters("0123456789"), folder),
     steps=200,
@@ -80,6 +80,28 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path):
     quick(tmp_path, recipe)
     (tmp_path / "state").rename(tmp_path / "state.old")
     assert Run(recipe, tmp_path, init=None, device="cpu", compiled=False).step == 4
+
+
+def test_another_seed_is_another_run_and_its_state_is_not_continued(tmp_path):
+    seeds, streams = (0, 0, 3), []
+
+    def trained(place, seed):
+        recipe = replace(RECIPE, steps=3, seed=seed, source=lambda device, stream, size: streams.append(stream) or Counting())
+        return read_shards(quick(tmp_path / str(place), recipe))
+
+    first, again, other = (trained(place, seed) for place, seed in enumerate(seeds))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first if first[name].dim() == 2)
+    assert streams[:2] == [0, 0]
+    assert streams[2] > 10**6
+    with pytest.raises(RemaskError, match="is of seed 3, this run of 0"):
+        trained(2, 0)
+
+
+def test_a_seed_changes_the_noise_even_where_weights_and_batches_are_given(tmp_path):
+    checkpoint = quick(tmp_path / "start", replace(RECIPE, steps=1))
+    after = [read_shards(quick(tmp_path / f"seed {seed}", replace(RECIPE, steps=10, seed=seed), init=checkpoint)) for seed in (0, 1)]
+    assert any(not torch.equal(after[0][name], after[1][name]) for name in after[0])
 
 
 def test_the_state_of_another_recipe_is_refused(tmp_path):

@@ -20,6 +20,7 @@ def run(
     prepare_only: Annotated[bool, typer.Option("--prepare-only", help="Make the data and stop, on a machine that need have no GPU.")] = False,
     variant: Annotated[str, typer.Option(help="Of a recipe that has several, e.g. fiction-control.")] = "",
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's own: its rates stretch with it.")] = None,
+    seed: Annotated[int, typer.Option(help="Other batches and noise, and other weights where there is no --init.")] = 0,
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint, re-warmed.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Save and stop after this long.")] = None,
     processes: Annotated[int, typer.Option(help="For --prepare.")] = 2,
@@ -47,7 +48,7 @@ def run(
     if prepare_only:
         typer.echo(data)
         return
-    plan = choose(module, data, variant, steps)
+    plan = choose(module, data, variant, steps, seed)
     first = os.environ.get("RANK", "0") == "0"
     checkpoint = shown(plan, out, hidden=not first, init=init, device=device, minutes=minutes, compiled=compiled)
     if first:
@@ -79,16 +80,18 @@ def locate_recipe(path: Path) -> Path:
     return Path(__file__).resolve().parents[3] / "recipes" / f"{path.name.replace('-', '_')}.py"
 
 
-def choose(module: Any, data: Path, variant: str, steps: int | None) -> Any:
-    """The recipe of a module, in one of its variants and of another length if asked for."""
+def choose(module: Any, data: Path, variant: str, steps: int | None, seed: int = 0) -> Any:
+    """The recipe of a module, in one of its variants, of another length and of another seed if asked for."""
     from remask.errors import RemaskError
 
     if variant and not hasattr(module, "VARIANTS"):
         raise RemaskError(f"{module.__name__} has no variants, {variant!r} was asked for; leave --variant out")
     if steps is not None and steps < 1:
         raise RemaskError(f"steps is {steps}; use 1 or more")
+    if not 0 <= seed < 2**31:
+        raise RemaskError(f"seed is {seed}; use 0 to {2**31 - 1}")
     plan = module.recipe(data, variant=variant) if variant else module.recipe(data)
-    return plan if steps is None else replace(plan, steps=steps)
+    return replace(plan, seed=seed, **({} if steps is None else {"steps": steps}))
 
 
 def load_recipe(path: Path) -> Any:

@@ -30,11 +30,16 @@ from remask.training.shards import read_shards, replace_folder, write_json, writ
 
 Corruption = Callable[[Batch, torch.Generator], tuple[Tensor, ...]]
 """batch, generator -> what the objective reads: masked (B, L) bool and times (B,), unless the recipe names another objective."""
+GOLDEN = 2654435769
+"""2^32 over the golden ratio: its multiples modulo 2^31 lie far apart. Generators of a CPU read 32 bits of a seed."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that makes a run. Rates are peaks: linear warm-up, constant, then linear to zero over the last `cooldown` of the steps."""
+    """All that makes a run. Rates are peaks: linear warm-up, constant, then linear to zero over the last `cooldown` of the steps.
+
+    source: device, stream, processes -> its batches, drawn by step * processes + stream. seed: another one gives other weights to start from, batches and noise.
+    """
 
     name: str
     config: Mapping[str, Any]
@@ -51,6 +56,7 @@ class Recipe:
     decay: float = 0.999
     clip: float = 1.0
     save_every: int = 5000
+    seed: int = 0
     evaluate: Callable[[Any], dict[str, Any]] | None = None
 
 
@@ -134,7 +140,8 @@ class Run:
     def __init__(self, recipe: Recipe, folder: Path, *, init: Path | None, device: str, compiled: bool) -> None:
         self.recipe, self.folder, self.world = recipe, folder, World.join(device)
         self.device = torch.device(f"cuda:{self.world.local}" if device == "cuda" else device)
-        self.model = build(recipe.config, self.device)
+        self.stream = recipe.seed * GOLDEN % 2**31 + self.world.rank
+        self.model = build(recipe.config, self.device, recipe.seed)
         self.step = 0
         self.dropped = torch.zeros((), dtype=torch.int64, device=self.device)
         if init is not None:
@@ -149,7 +156,7 @@ class Run:
             self.learner = nn.parallel.DistributedDataParallel(self.learner, device_ids=[self.world.local] if self.device.type == "cuda" else None)
         capture = compiled and self.device.type == "cuda" and self.world.size == 1
         self.update = CapturedUpdate(self.descend) if capture else self.descend
-        self.source = recipe.source(self.device, self.world.rank, self.world.size)
+        self.source = recipe.source(self.device, self.stream, self.world.size)
 
     def restore(self) -> None:
         """Continue from the last whole state."""
@@ -161,6 +168,8 @@ class Run:
         stored = {name.removeprefix("model.") for name in tensors if name.startswith("model.")}
         if names != stored:
             raise RemaskError(f"{folder} was saved by another recipe; pass a new --out folder, or its checkpoint as --init")
+        if meta.get("seed", 0) != self.recipe.seed:
+            raise RemaskError(f"{folder} is of seed {meta.get('seed', 0)}, this run of {self.recipe.seed}; pass a new --out folder, or that seed")
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"model.{name}"])
@@ -186,7 +195,7 @@ class Run:
                     tensors[f"optimizer.{index}.{name}.{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
         new = self.folder / "state.new"
         new.mkdir(parents=True, exist_ok=True)
-        write_shards(new, tensors, metadata={"step": self.step, "updates": self.average.updates, "recipe": self.recipe.name})
+        write_shards(new, tensors, metadata={"step": self.step, "updates": self.average.updates, "recipe": self.recipe.name, "seed": self.recipe.seed})
         replace_folder(new, self.folder / "state")
         self.export()
 
@@ -229,7 +238,7 @@ class Run:
 
     def learn(self, batch: Batch) -> Tensor:
         """One step of every optimizer; returns the loss, still on the device."""
-        generator = torch.Generator(self.device).manual_seed(self.step * self.world.size + self.world.rank)
+        generator = torch.Generator(self.device).manual_seed(self.step * self.world.size + self.stream)
         noise = self.recipe.corrupt(batch, generator)
         share = rate_at(self.step, self.recipe)
         for optimizer, peak in zip(self.optimizers, (self.recipe.matrix_rate, self.recipe.other_rate), strict=True):
