@@ -43,7 +43,10 @@ def evaluate(model: DSL, folder: Path, rows: int = 128, steps: int = 128, points
 
 
 def recipe(folder: Path, steps: int = 312, *, roar: float = ROAR, per_token: bool = True, sigma: float = SIGMA) -> Recipe:
-    """About 35 s on one H200 at 2.4M tokens/s, 25 s of it compiling; the peak of the rates is not reached. More steps make it doubt less and write worse. roar: the share of rows at endpoints; the others have a log-normal SNR for every position, or one a row."""
+    """About 35 s on one H200 at 2.4M tokens/s, 25 s of it compiling; the peak of the rates is not reached, and more steps make a network that doubts less.
+
+    roar: the share of rows at endpoints; the others have a log-normal SNR for every position, or one a row.
+    """
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def judged(model: DSL) -> dict[str, Any]:
