@@ -66,8 +66,7 @@ WRONG = {
     "unknown decoder": (["generate", "1", "--decoder", "sloth"], "sloth"),
     "unknown parameter": (["generate", "1", "--decoder", "threshold:speed=1"], "speed"),
     "value that is no number": (["generate", "1", "--decoder", "threshold:tau=high"], "high"),
-    "a network without fused layers": (["generate", "1", "--model", "addition", "--fused"], "leave out --fused"),
-    "workers on fused layers": (["batch", "in.jsonl", "out.jsonl", "--ray", "--fused"], "--fused does not reach the workers"),
+    "a network without fused layers": (["generate", "1", "--model", "addition", "--fused"], "leave out fused (--fused)"),
     "workers of nobody": (["batch", "in.jsonl", "out.jsonl", "--workers", "3"], "--workers 3: only with --ray"),
     "missing checkpoint": (["generate", "1", "--model", "nowhere"], "nowhere"),
     "empty prompt": (["generate", ""], "--unconditional"),
@@ -397,7 +396,19 @@ def test_a_revision_and_a_type_reach_the_loader(checkpoint, monkeypatch):
     loaded = remask.load(checkpoint)
     monkeypatch.setattr(remask, "load", load)
     made("12", "--model", "some/model", "--revision", "v2", "--dtype", "float32", "--device", "cpu")
-    assert asked == {"source": "some/model", "revision": "v2", "dtype": "float32", "device": "cpu"}
+    assert asked == {"source": "some/model", "revision": "v2", "dtype": "float32", "device": "cpu", "fused": False}
+
+
+def test_what_is_asked_of_a_network_reaches_the_workers(checkpoint, tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("remask.batch.cluster.through_ray", lambda lines, settings, **more: asked.update(more) or ({"index": line.index, "text": ""} for line in lines))
+    (tmp_path / "in.jsonl").write_text('{"prompt": "12"}\n')
+    command = ("batch", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--model", str(checkpoint), "--dtype", "bfloat16", "--fused", "--ray", "--rows", "3")
+    done = remask_command(*command)
+    assert done.returncode == 0, done.stderr
+    assert {name: asked[name] for name in ("model", "device", "dtype", "fused", "workers", "rows")} == {
+        "model": str(checkpoint), "device": "cpu", "dtype": "bfloat16", "fused": True, "workers": 2, "rows": 3,
+    }  # fmt: skip
 
 
 def test_fused_layers_write_the_same_and_are_used(checkpoint, monkeypatch):

@@ -43,14 +43,13 @@ def run(
 
     if workers is not None and not ray:
         raise RemaskError(f"--workers {workers}: only with --ray; --rows says how many lines are decoded at once")
-    if ray and fused:
-        raise RemaskError("--fused does not reach the workers of --ray yet; leave out one of them")
     settings = Settings(decoder, window, reuse, temperature, top_p, top_k, max_new_tokens, seed)
     engine = None if ray else Engine(open_model(model, device, dtype, fused=fused), max_rows=rows, queue=rows)
     opened = open_trace(trace, engine and engine.model.tokenizer, resume=out.exists())
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True) as progress, opened as file:
         if engine is None:
-            work = partial(through_ray, settings=settings, model=model, device=device, dtype=dtype or None, workers=2 if workers is None else workers, rows=rows, trace=file)
+            asked = {"device": device, "dtype": dtype or None, "fused": fused, "workers": 2 if workers is None else workers}
+            work = partial(through_ray, settings=settings, model=model, **asked, rows=rows, trace=file)
         else:
             work = partial(through, engine, settings=settings, trace=file)
         bar = progress.add_task(source.name)

@@ -51,15 +51,7 @@ def open_model(model: str, device: str, dtype: str, revision: str | None = None,
         torch.empty(0, device=device)
     if torch.device(device).type == "cpu":  # numbers below 1e-38 are worth nothing and slow some networks down tenfold
         torch.set_flush_denormal(True)
-    network: Any = remask.load(model, device=device, dtype=dtype or None, revision=revision)
-    if not fused:
-        return network
-    from remask.models.fused_model import FusedModel
-
-    try:
-        return FusedModel(network)
-    except remask.RemaskError:
-        raise remask.RemaskError(f"{model} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out --fused") from None
+    return remask.load(model, device=device, dtype=dtype or None, revision=revision, fused=fused)
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def on_fused_layers(model: Any, source: str | Path) -> Network:
     try:
         return FusedModel(model)
     except RemaskError:
-        raise RemaskError(f"{source} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out fused") from None
+        raise RemaskError(f"{source} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out fused (--fused)") from None
 
 
 def precision(device: torch.device, paths: list[Path]) -> torch.dtype:
