@@ -11,13 +11,13 @@ from remask.models.fused_model import FusedModel
 from remask.models.quantised import fp8
 from tests.networks import canvas, network
 
-NETWORKS = {"llada": {}, "dream": {}, "grouped": {"vocab_size": 21, "mlp_hidden_size": 45}, "tied": {"weight_tying": True}}
-"""Family or name -> changes: also matrices that do not divide evenly, and a head that is the embedding."""
+NETWORKS = {"llada": {}, "dream": {}, "grouped": {"vocab_size": 21, "mlp_hidden_size": 45}, "tied": {"weight_tying": True}, "biased": {"include_bias": True, "mlp_hidden_size": 1}}
+"""Name -> changes: also matrices that do not divide evenly, a head that is the embedding, biases, and a feed-forward of which one process has nothing."""
 
 
 def made(name):
     """The network of a name."""
-    return network("llada" if name == "tied" else name, **NETWORKS[name])
+    return network("llada" if name in ("tied", "biased") else name, **NETWORKS[name])
 
 
 def results(model, captured=False):
@@ -29,6 +29,8 @@ def results(model, captured=False):
 
 
 def half(rank, folder):
+    from torch.distributed.device_mesh import init_device_mesh
+
     from remask.models.parallel import tensor_parallel
 
     torch.set_num_threads(1)
@@ -52,6 +54,12 @@ def half(rank, folder):
     with pytest.raises(remask.RemaskError, match="1 key heads do not divide over 2 processes"):
         tensor_parallel(odd)
     assert before == [layer.self_attn.heads for layer in odd.model["layers"]]
+    with pytest.raises(remask.RemaskError, match=r"mesh has 2 dimensions; pass one of them"):
+        tensor_parallel(network("llada"), init_device_mesh("cpu", (1, 2)))
+    lonely = init_device_mesh("cpu", (2, 1), mesh_dim_names=("rows", "shares"))["shares"]
+    whole = network("llada")
+    assert tensor_parallel(tensor_parallel(whole, lonely), lonely) is whole
+    assert isinstance(whole.parts["ff_out"], torch.nn.Linear)
     torch.save(shares, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
@@ -48,7 +48,7 @@ class Summed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         made = functional.linear(x, self.weight)
-        torch.distributed.all_reduce(made, group=self.group)
+        distributed.all_reduce(made, group=self.group)
         return made if self.bias is None else made + self.bias
 
 
@@ -65,22 +65,27 @@ class Gathered(Split):
         own = super().forward(x)
         own = functional.pad(own, (0, self.most - own.shape[-1])).contiguous()
         parts = [torch.empty_like(own) for _ in range(self.processes)]
-        torch.distributed.all_gather(parts, own, group=self.group)
+        distributed.all_gather(parts, own, group=self.group)
         return torch.cat(parts, -1)[..., : self.outputs]
 
 
 def tensor_parallel(model: LLaDA | Dream, mesh: DeviceMesh | None = None) -> LLaDA | Dream:
     """The same network, this process holding its share of every layer and of the head; all processes then decode the same rows and get the same tokens.
 
-    mesh: one-dimensional; None takes every process of the group that `torchrun` started. Embeddings are held whole. `Captured` takes it and records the collectives
-    too; drop it before the group is destroyed. The fused layers do not take it.
+    mesh: one-dimensional; None takes every process of the group that `torchrun` started; over one process the network stays as it is. Embeddings, norms and what is
+    added after a sum are held whole, as each process has them. No gradient passes the collectives. The fused layers do not take it. `Captured` does and records the
+    collectives too: let go of it and call gc.collect() before the group is destroyed, which waits for its graphs.
     """
     if type(model) not in SPLIT:
         raise RemaskError(f"{type(model).__name__} cannot be split over processes; LLaDA and Dream can")
     if model.processes > 1:
         raise RemaskError(f"the network is split over {model.processes} processes already; load it anew")
     mesh = mesh or init_device_mesh(model.device.type, (_world(),))
+    if mesh.ndim != 1:
+        raise RemaskError(f"mesh has {mesh.ndim} dimensions; pass one of them, as mesh[name]")
     size = mesh.size()
+    if size == 1:
+        return model
     blocks: Any = model.parts["blocks"] if isinstance(model, LLaDA) else model.model["layers"]
     attentions = [block if isinstance(model, LLaDA) else block.self_attn for block in blocks]
     for attention in attentions:
@@ -114,8 +119,6 @@ def share(tensor: Tensor, mesh: DeviceMesh, dimension: int) -> nn.Parameter:
 
 
 def _world() -> int:
-    import torch.distributed as distributed
-
     if not distributed.is_initialized():
         raise RemaskError("no process group; start with torchrun --nproc-per-node N and call torch.distributed.init_process_group first")
     return distributed.get_world_size()
