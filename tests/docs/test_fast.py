@@ -34,6 +34,9 @@ def test_the_script_runs_over_two_processes(tmp_path):
     for there, here in (('device="cuda"', 'device="cpu"'), ('"nccl"', '"gloo"'), ('torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))', "torch.set_num_threads(1)")):
         assert there in code
         code = code.replace(there, here)
+    end = "torch.distributed.destroy_process_group()"
+    assert end in code
+    code = code.replace(end, f"assert not any(type(thing) is remask.Captured for thing in gc.get_objects())\n{end}")
     (tmp_path / "split.py").write_text(code, encoding="utf-8")
     ((_, *words),) = [words for words in COMMANDS if words[0] == "torchrun"]
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
