@@ -20,8 +20,8 @@ CONFIG = {
 class Share:
     """This process's share of the rows of a step."""
 
-    def __init__(self, rank: int, size: int) -> None:
-        self.rows = torch.arange(ROWS).chunk(size)[rank]
+    def __init__(self, stream: int, size: int) -> None:
+        self.rows = torch.arange(ROWS).chunk(size)[stream % size]
 
     def batch(self, step: int) -> Batch:
         start = (self.rows * 7 + step * 3) % 10
@@ -39,7 +39,7 @@ def recipe(steps: int, save_every: int = 10**6) -> Recipe:
     return Recipe(
         name="counting",
         config=CONFIG,
-        source=lambda device, rank, size: Share(rank, size),
+        source=lambda device, stream, size: Share(stream, size),
         corrupt=corrupt,
         write_tokenizer=lambda folder: write_tokenizer(characters("0123456789"), folder),
         steps=steps,

@@ -20,7 +20,7 @@ def run(
     prepare_only: Annotated[bool, typer.Option("--prepare-only", help="Make the data and stop, on a machine that need have no GPU.")] = False,
     variant: Annotated[str, typer.Option(help="Of a recipe that has several, e.g. fiction-control.")] = "",
     steps: Annotated[int | None, typer.Option(help="Instead of the recipe's own: its rates stretch with it.")] = None,
-    seed: Annotated[int, typer.Option(help="Other batches and noise, and other weights where there is no --init.")] = 0,
+    seed: Annotated[int, typer.Option(help="Other batches and noise, and other first weights of all that --init does not bring.")] = 0,
     init: Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint, re-warmed.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Save and stop after this long.")] = None,
     processes: Annotated[int, typer.Option(help="For --prepare.")] = 2,

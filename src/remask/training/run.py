@@ -38,7 +38,8 @@ GOLDEN = 2654435769
 class Recipe:
     """All that makes a run. Rates are peaks: linear warm-up, constant, then linear to zero over the last `cooldown` of the steps.
 
-    source: device, stream, processes -> its batches, drawn by step * processes + stream. seed: another one gives other weights to start from, batches and noise.
+    source: device, stream, processes -> its batches, drawn by step * processes + stream. A stream is a rank plus what all processes of a seed share: `stream % processes`
+    differs in each. seed: another one gives other weights to start from, batches and noise.
     """
 
     name: str
