@@ -1,5 +1,7 @@
 """A training run: it learns, it may stop anywhere, and what it leaves can be loaded."""
 
+import itertools
+import json
 import random
 from dataclasses import replace
 
@@ -13,7 +15,7 @@ from remask.training.corruption import antithetic_times, mask_randomly, mask_suf
 from remask.training.data import Batch, Rows, encode_pairs, pad_rows, write_rows
 from remask.training.objectives import cross_entropy, reduce
 from remask.training.optimizer import Muon, orthogonalise
-from remask.training.run import Recipe, Run, build, rate_at, train
+from remask.training.run import Recipe, Run, begin, build, rate_at, train
 from remask.training.shards import read_shards, replace_folder, write_shards
 from remask.training.vocabulary import characters, write_tokenizer
 
@@ -96,6 +98,25 @@ def test_another_seed_is_another_run_and_its_state_is_not_continued(tmp_path):
     assert streams[2] > 10**6
     with pytest.raises(RemaskError, match="is of seed 3, this run of 0"):
         trained(2, 0)
+
+
+def test_a_state_that_names_no_seed_is_of_seed_0(tmp_path):
+    quick(tmp_path, replace(RECIPE, steps=2))
+    state = tmp_path / "state" / "state.json"
+    meta = json.loads(state.read_text())
+    assert meta.pop("seed") == 0
+    state.write_text(json.dumps(meta))
+    assert Run(replace(RECIPE, steps=4), tmp_path, init=None, device="cpu", compiled=False).step == 2
+    with pytest.raises(RemaskError, match="is of seed 0, this run of 1; pass a new --out folder, or that seed"):
+        Run(replace(RECIPE, steps=4, seed=1), tmp_path, init=None, device="cpu", compiled=False)
+
+
+def test_no_seed_goes_over_the_numbers_of_another():
+    """A thousand seeds, each with the numbers of the longest recipe on eight processes, below what a generator of a CPU reads with what recipes add for batches."""
+    begins = sorted(begin(seed) for seed in range(1000))
+    assert min(after - before for before, after in itertools.pairwise(begins)) > 8 * 30_000
+    assert begins[0] == begin(0) == 0
+    assert begins[-1] + 10**9 + 8 * 30_000 < 2**32
 
 
 def test_a_seed_changes_the_noise_even_where_weights_and_batches_are_given(tmp_path):
