@@ -15,6 +15,10 @@ NETWORKS = {"llada": {}, "dream": {}, "grouped": {"vocab_size": 21, "mlp_hidden_
 """Name -> changes: also matrices that do not divide evenly, a head that is the embedding, biases, and a feed-forward of which one process has nothing."""
 
 
+class Eight(torch.Tensor):
+    """As weights in float8 are: of a class of its own."""
+
+
 def made(name):
     """The network of a name."""
     return network("llada" if name in ("tied", "biased") else name, **NETWORKS[name])
@@ -54,6 +58,12 @@ def half(rank, folder):
     with pytest.raises(remask.RemaskError, match="1 key heads do not divide over 2 processes"):
         tensor_parallel(odd)
     assert before == [layer.self_attn.heads for layer in odd.model["layers"]]
+    eight = network("llada")
+    last = eight.parts["blocks"][-1].ff_out
+    last.weight = torch.nn.Parameter(last.weight.detach().as_subclass(Eight))
+    with pytest.raises(remask.RemaskError, match="weights of Eight cannot be cut; leave out float8"):
+        tensor_parallel(eight)
+    assert isinstance(eight.parts["blocks"][0].ff_out, torch.nn.Linear)
     with pytest.raises(remask.RemaskError, match=r"mesh has 2 dimensions; pass one of them"):
         tensor_parallel(network("llada"), init_device_mesh("cpu", (1, 2)))
     lonely = init_device_mesh("cpu", (2, 1), mesh_dim_names=("rows", "shares"))["shares"]

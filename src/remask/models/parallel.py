@@ -91,6 +91,9 @@ def tensor_parallel(model: LLaDA | Dream, mesh: DeviceMesh | None = None) -> LLa
     for attention in attentions:
         if attention.key_heads % size:
             raise RemaskError(f"{attention.key_heads} key heads do not divide over {size} processes; use a divisor")
+    for weight in (block.get_submodule(name).weight for block in blocks for name in SPLIT[type(model)]):
+        if type(weight) is not nn.Parameter:  # those of torchao are of classes of their own
+            raise RemaskError(f"weights of {type(weight).__name__} cannot be cut; leave out float8, or the split")
     for block, attention in zip(blocks, attentions, strict=True):
         attention.heads, attention.key_heads = attention.heads // size, attention.key_heads // size
         for name, by in SPLIT[type(model)].items():
