@@ -12,6 +12,7 @@ from remask.fixed_shapes import put, rung
 from remask.kernels.graphs import copied, mapped
 from remask.kernels.places import compact
 from remask.models.fused import Fused
+from remask.models.fused_model import FusedModel
 from tests.chains import chain_b
 from tests.laws.test_laws import DECODER_SPECS, PROMPTS, STORING
 from tests.networks import CONFIGS, canvas, network
@@ -44,6 +45,14 @@ def test_every_decoder_writes_the_same(decoder, reuse):
         same(*both(network("llada"), canvas(), seed=5, **parts))
     else:
         same(*both(chain_b(), remask.Canvas.from_prompts(PROMPTS, max_new_tokens=12, mask_id=8), seed=5, **parts))
+
+
+@pytest.mark.parametrize("prompts", [((3, 1, 4), (5,)), ((3, 1, 4), (1, 5, 9))], ids=["padded", "of one length"])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_a_network_loaded_on_fused_layers_is_recorded_on_them(family, prompts):
+    model = FusedModel(network(family))
+    assert Captured(model).body is model.layers
+    same(*both(model, canvas(prompts), decoder=remask.Threshold(0.2), window=remask.Blocks(6), reuse=remask.Dual()))
 
 
 @pytest.mark.parametrize(("family", "reuse"), list(itertools.product(CONFIGS, REUSES)))

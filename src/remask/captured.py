@@ -24,6 +24,7 @@ from remask.kernels.places import compact, spread
 from remask.kernels.tail import tail
 from remask.models.base import without_mask
 from remask.models.bodies import Body, Plain
+from remask.models.fused_model import FusedModel
 from remask.models.store import Chosen
 from remask.prediction import NoLogitsError, Prediction
 from remask.randomness import PROPOSAL
@@ -38,13 +39,14 @@ class Captured:
     The host waits once a pass, for seven numbers. One run at a time of the same shape and plan. Rows that are done are still computed until all are: an engine should replace them.
 
     graphs: most graphs kept. sessions: most combinations of batch, length and plan kept, with their stores; the least recently used goes first.
-    body: how the network computes; None takes its own forward.
+    body: how the network computes; None takes its fused layers if it was loaded on them, else its own forward.
     """
 
     def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 96, sessions: int = 4) -> None:
         if graphs < 1 or sessions < 1:
             raise RemaskError(f"graphs is {graphs} and sessions {sessions}; both must be 1 or more")
-        self.model, self.body, self.most_sessions = model, body or Plain(model), sessions
+        self.model, self.most_sessions = model, sessions
+        self.body: Body = body or (model.layers if isinstance(model, FusedModel) else Plain(model))
         self.mask_id: int = model.mask_id
         self.eos_ids: tuple[int, ...] = model.eos_ids
         self.max_length: int | None = model.max_length

@@ -6,6 +6,7 @@ import types
 import pytest
 
 import remask
+from remask.models.fused_model import FusedModel
 from remask.models.quantised import fp8
 from tests.networks import network
 
@@ -14,6 +15,13 @@ def test_without_torchao_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     with pytest.raises(remask.RemaskError, match="remask\\[fp8\\]"):
         fp8(network("llada"))
+
+
+def test_fused_layers_are_refused(monkeypatch):
+    """Their joined matrices would stay as they are, and only the network's own, which they do not read, would be changed."""
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(remask.RemaskError, match="fused layers do not take float8; load the network without fused"):
+        fp8(FusedModel(network("llada")))
 
 
 @pytest.mark.parametrize(("family", "layers"), [("llada", 3 * 7), ("dream", 3 * 7)])
