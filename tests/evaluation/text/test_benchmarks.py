@@ -68,12 +68,16 @@ def test_a_setting_is_chosen_by_its_likelihood_at_the_target_and_one_that_misses
             return [{"entropy": entropies[spec][place], "nll": costs[spec][place], "forwards": 8.0}] * 3
 
     monkeypatch.setitem(dsl_text.SAMPLERS, "three", ("sharp", "good", "bad"))
-    summary = {"forwards": (8.0, 8.0, 8.0), "pseudo_mauve": (0.5, 0.4, 0.6)}
-    monkeypatch.setattr(dsl_text, "summarise", lambda *_: summary)
+    monkeypatch.setattr(
+        dsl_text,
+        "summarise",
+        lambda records, *_: {"forwards": (8.0, 8.0, 8.0), "pseudo_mauve": (0.5, 0.4, 0.6), "distinct_2": (records[0]["nll"], 0, 9), "repetition": (-records[0]["nll"], -9, 0)},
+    )
     bench = Fixed(None, None, 5.5, None, (0.9, 1.0), 16, 3, 3, 3)
     cell = bench.cell("net", None, "three", 8)
     assert (cell.spec, cell.inside) == ("good", True)
     assert cell.nll == pytest.approx((2.75, 2.75, 2.75)), "three quarters of the way"
+    assert (cell.made_forwards, cell.pseudo_mauve, cell.distinct_2, cell.repetition) == (8.0, (0.5, 0.4, 0.6), 3.0, -3.0), "of the nearer of the two, 6.0"
     assert isinstance(dsl_text.sampled([{"entropy": 1.0, "nll": 2.0}]), Sampled)
     assert dsl_text.table([cell], [8]).splitlines()[2] == "| net | three | 2.750 (2.750-2.750) |"
 
