@@ -24,7 +24,6 @@ from remask.kernels.places import compact, spread
 from remask.kernels.tail import tail
 from remask.models.base import without_mask
 from remask.models.bodies import Body, Plain
-from remask.models.fused_model import FusedModel
 from remask.models.store import Chosen
 from remask.prediction import NoLogitsError, Prediction
 from remask.randomness import PROPOSAL
@@ -46,7 +45,7 @@ class Captured:
         if graphs < 1 or sessions < 1:
             raise RemaskError(f"graphs is {graphs} and sessions {sessions}; both must be 1 or more")
         self.model, self.most_sessions = model, sessions
-        self.body: Body = body or (model.layers if isinstance(model, FusedModel) else Plain(model))
+        self.body: Body = body or getattr(model, "body", None) or Plain(model)
         self.mask_id: int = model.mask_id
         self.eos_ids: tuple[int, ...] = model.eos_ids
         self.max_length: int | None = model.max_length

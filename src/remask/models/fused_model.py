@@ -42,6 +42,10 @@ class FusedModel(Network):
     def parts(self) -> Any:
         return self.own.parts
 
+    @property
+    def body(self) -> Fused:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.layers
+
     def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         """See Network.hidden; with a memory by the model's own layers."""
         if memory is not None:
