@@ -1,5 +1,6 @@
 """A training run: it learns, it may stop anywhere, and what it leaves can be loaded."""
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -96,6 +97,14 @@ def test_another_seed_is_another_run_and_its_state_is_not_continued(tmp_path):
     assert streams[2] > 10**6
     with pytest.raises(RemaskError, match="is of seed 3, this run of 0"):
         trained(2, 0)
+
+
+def test_streams_of_seeds_lie_far_apart_in_what_a_generator_reads(tmp_path):
+    """Of a seed a CPU's generator reads 32 bits, and a run draws by its steps from its stream on: half of them are left for steps."""
+    streams = sorted(Run(replace(RECIPE, seed=seed), tmp_path / str(seed), init=None, device="cpu", compiled=False).stream for seed in (*range(16), 2**31 - 1))
+    assert streams[0] == 0
+    assert streams[-1] < 2**31
+    assert min(after - before for before, after in itertools.pairwise(streams)) > 10**7
 
 
 def test_a_seed_changes_the_noise_even_where_weights_and_batches_are_given(tmp_path):
