@@ -99,6 +99,24 @@ def test_another_seed_is_another_run_and_its_state_is_not_continued(tmp_path):
         trained(2, 0)
 
 
+def test_rates_that_are_tensors_are_filled_in_place(tmp_path):
+    """On a GPU a recorded step reads them where they lie; weights are those of rates that are numbers."""
+    after = []
+    for kind in (float, torch.tensor):
+        run = Run(replace(RECIPE, seed=1), tmp_path, init=None, device="cpu", compiled=False)
+        groups = [group for optimizer in run.optimizers for group in optimizer.param_groups]
+        for group in groups:
+            group["lr"] = kind(group["lr"])
+        given = [group["lr"] for group in groups]
+        for step in range(3):
+            run.learn(Counting().batch(step))
+        after.append([parameter.detach().clone() for parameter in run.model.parameters()])
+        share = rate_at(2, RECIPE)
+        assert [float(group["lr"]) for group in groups] == pytest.approx([share * RECIPE.matrix_rate, share * RECIPE.other_rate])
+        assert all(group["lr"] is rate for group, rate in zip(groups, given, strict=True)) == (kind is torch.tensor)
+    torch.testing.assert_close(after[1], after[0], rtol=1e-4, atol=1e-5)
+
+
 def test_streams_of_seeds_lie_far_apart_in_what_a_generator_reads(tmp_path):
     """Of a seed a CPU's generator reads 32 bits, and a run draws by its steps from its stream on: half of them are left for steps."""
     streams = sorted(Run(replace(RECIPE, seed=seed), tmp_path / str(seed), init=None, device="cpu", compiled=False).stream for seed in (*range(16), 2**31 - 1))
