@@ -78,6 +78,23 @@ def test_a_row_that_computes_nothing_for_a_while_keeps_its_keys_and_values(famil
 
 
 @pytest.mark.parametrize("body", [None, Fused])
+@pytest.mark.parametrize("reuse", ["surelock:eps=0.1", "surelock:eps=0.2"])
+def test_a_locked_position_whose_right_neighbour_is_computed_is_served_its_old_belief(reuse, body):
+    """With shifted logits its state is made again, for the keys alone, also in passes over all positions; a decoder that remasks reads the belief."""
+    parts = {"decoder": remask.parse_decoder("remdm:steps=12,strategy=loop,eta=0.1"), "reuse": remask.parse_reuse(reuse)}
+    served = 0
+    for seed in range(4):
+        first = remask.Canvas.from_prompts([[3, 1, 4, 1, 5], [1, 5, 9, 2, 6]], max_new_tokens=18, mask_id=19)
+        plain, fixed = both(network("dream", 2), first, body=body, seed=seed, **parts)
+        same(plain, fixed)
+        for one, other in zip(plain, fixed, strict=True):
+            read = other.prediction.raw.confidence > 0
+            served += int((read & ~one.active).sum())
+            torch.testing.assert_close(other.prediction.raw.confidence[read], one.prediction.raw.confidence[read], rtol=1e-4, atol=1e-5)
+    assert served
+
+
+@pytest.mark.parametrize("body", [None, Fused])
 @pytest.mark.parametrize("family", ["llada", "grouped", "dream"])
 @pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1", "prefix"])
 def test_padded_and_full_batches_compute_the_same(family, reuse, body):

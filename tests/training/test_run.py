@@ -14,7 +14,7 @@ from remask.training.corruption import antithetic_times, mask_randomly, mask_suf
 from remask.training.data import Batch, Rows, encode_pairs, pad_rows, write_rows
 from remask.training.objectives import cross_entropy, reduce
 from remask.training.optimizer import Muon, orthogonalise
-from remask.training.run import Recipe, Run, build, rate_at, train
+from remask.training.run import Recipe, Run, World, build, rate_at, train
 from remask.training.shards import read_shards, replace_folder, write_shards
 from remask.training.vocabulary import characters, write_tokenizer
 
@@ -115,6 +115,16 @@ def test_rates_that_are_tensors_are_filled_in_place(tmp_path):
         assert [float(group["lr"]) for group in groups] == pytest.approx([share * RECIPE.matrix_rate, share * RECIPE.other_rate])
         assert all(group["lr"] is rate for group, rate in zip(groups, given, strict=True)) == (kind is torch.tensor)
     torch.testing.assert_close(after[1], after[0], rtol=1e-4, atol=1e-5)
+
+
+def test_no_step_of_any_process_draws_the_noise_of_another(tmp_path):
+    drawn = []
+    for rank in range(3):
+        run = Run(replace(RECIPE, corrupt=lambda batch, generator: drawn.append(generator.initial_seed()) or corrupt(batch, generator)), tmp_path, init=None, device="cpu", compiled=False)
+        run.world, run.stream = World(rank, 3), run.stream + rank
+        for step in range(4):
+            run.learn(Counting().batch(step))
+    assert sorted(drawn) == [*range(12)]
 
 
 def test_streams_of_seeds_lie_far_apart_in_what_a_generator_reads(tmp_path):
