@@ -197,6 +197,28 @@ def test_early_stop_and_text_behave_as_ever(checkpoint):
     assert [(one.tokens, one.stats.forwards) for one in plain] == [(one.tokens, one.stats.forwards) for one in fixed]
 
 
+@pytest.mark.parametrize("bad", [{"graphs": 0}, {"sessions": 0}])
+def test_room_for_nothing_is_refused(bad):
+    with pytest.raises(remask.RemaskError, match=r"graphs is \d+ and sessions \d+; both must be 1 or more"):
+        Captured(network("llada"), **bad)
+
+
+def test_a_canvas_without_masks_takes_no_pass():
+    same(*both(network("llada"), canvas(new=0)))
+    assert not list(remask.denoise(Captured(network("llada")), canvas(new=0)))
+
+
+@pytest.mark.parametrize("small", ["computed", "asked"])
+@pytest.mark.parametrize("body", [None, Fused])
+def test_a_bucket_that_was_chosen_too_small_is_noticed(monkeypatch, body, small):
+    def chosen(count, length, **fine):
+        return rung(count, length, **fine) // (4 if bool(fine) == (small == "computed") else 1)
+
+    monkeypatch.setattr("remask.captured.rung", chosen)
+    with pytest.raises(remask.RemaskError, match="met more active positions than its bucket holds"):
+        both(network("llada"), canvas(new=40), body=body, decoder=remask.Threshold(0.2), window=remask.Blocks(20), reuse=remask.Dual())
+
+
 def test_logits_are_refused_after_the_pass_and_a_nan_is_named():
     model = network("llada")
     step = next(iter(remask.denoise(Captured(model), canvas())))

@@ -120,7 +120,9 @@ def test_rates_that_are_tensors_are_filled_in_place(tmp_path):
 def test_no_step_of_any_process_draws_the_noise_of_another(tmp_path):
     drawn = []
     for rank in range(3):
-        run = Run(replace(RECIPE, corrupt=lambda batch, generator: drawn.append(generator.initial_seed()) or corrupt(batch, generator)), tmp_path, init=None, device="cpu", compiled=False)
+        run = Run(
+            replace(RECIPE, corrupt=lambda batch, generator: drawn.append(generator.initial_seed()) or corrupt(batch, generator)), tmp_path, init=None, device="cpu", compiled=False
+        )
         run.world, run.stream = World(rank, 3), run.stream + rank
         for step in range(4):
             run.learn(Counting().batch(step))
