@@ -220,7 +220,7 @@ def test_a_bucket_that_was_chosen_too_small_is_noticed(monkeypatch, body, small)
 
     monkeypatch.setattr("remask.captured.rung", chosen)
     with pytest.raises(remask.RemaskError, match="met more active positions than its bucket holds"):
-        both(network("llada"), canvas(new=40), body=body, decoder=remask.Threshold(0.2), window=remask.Blocks(20), reuse=remask.Dual())
+        both(network("llada"), canvas(new=40), body=body, decoder=remask.LowConfidence(), reuse=remask.Dual())
 
 
 def test_logits_are_refused_after_the_pass_and_a_nan_is_named():

@@ -229,6 +229,15 @@ def test_nothing_waits(monkeypatch, family, reuse, prompts):
     assert not waits(monkeypatch, network(family), body=Fused, reuse=reuse, prompts=prompts)
 
 
+@pytest.mark.usefixtures("trims")
+@pytest.mark.parametrize("reuse", ["dual", "prefix"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_bucket_of_the_whole_canvas_beside_one_of_computed_positions(family, reuse):
+    """Most of a short canvas is asked about, so the head runs at all of it, prompt included, which is not computed."""
+    for prompts in ([[3, 1, 4], [1, 5, 9]], [[3, 1, 4], [5]]):
+        same(*both(network(family), canvas(prompts, 12), body=Fused, **parts("low_confidence", "whole", reuse)))
+
+
 @dataclass(frozen=True)
 class Watched(remask.Delayed):
     """Covers what may be written, as Delayed does, and notes how far posteriors moved, which no rule here that covers reads."""
