@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from remask import RemaskError
+from remask.cli import train
 from remask.cli.train import choose
 
 
@@ -44,3 +45,16 @@ def test_what_no_run_can_have_is_refused_with_the_remedy(asked, said):
     with pytest.raises(RemaskError) as refused:
         choose(ONE, DATA, *asked)
     assert str(refused.value) == said
+
+
+@pytest.mark.parametrize("rank", [None, "0", "1"])
+def test_of_several_processes_the_first_shows_how_it_goes(monkeypatch, capsys, rank):
+    hidden = []
+    monkeypatch.setattr(train, "load_recipe", lambda path: ONE)
+    monkeypatch.setattr(train, "shown", lambda plan, out, **how: hidden.append(how["hidden"]) or out / "checkpoint")
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    train.run(DATA, prepare=False, prepare_only=False, variant="", steps=None, seed=0, minutes=None)
+    assert hidden == [rank == "1"]
+    assert capsys.readouterr().out == ("" if rank == "1" else "runs/out/checkpoint\n")
