@@ -12,7 +12,7 @@ from remask import RemaskError
 from remask.training.average import Average
 from remask.training.corruption import antithetic_times, mask_randomly, mask_suffix
 from remask.training.data import Batch, Rows, encode_pairs, pad_rows, write_rows
-from remask.training.objectives import cross_entropy, reduce
+from remask.training.objectives import Unmasking, cross_entropy, reduce
 from remask.training.optimizer import Muon, orthogonalise
 from remask.training.run import Recipe, Run, World, build, rate_at, train
 from remask.training.shards import read_shards, replace_folder, write_shards
@@ -97,6 +97,25 @@ def test_another_seed_is_another_run_and_its_state_is_not_continued(tmp_path):
     assert streams[2] > 10**6
     with pytest.raises(RemaskError, match="is of seed 3, this run of 0"):
         trained(2, 0)
+
+
+class Unlucky(Unmasking):
+    """A loss that is no number, from some step on."""
+
+    def __init__(self, first):
+        super().__init__()
+        object.__setattr__(self, "left", [first])
+
+    def reduce(self, losses, batch, noise):
+        self.left[0] -= 1
+        return super().reduce(losses, batch, noise) * (1.0 if self.left[0] >= 0 else float("nan"))
+
+
+def test_a_run_that_learns_nothing_any_more_says_where_to_continue(tmp_path):
+    """A batch without a finite gradient is dropped; more than half of them are an error."""
+    with pytest.raises(RemaskError, match=r"the loss is nan at step 20 and 13 updates were dropped; lower the rates and continue from .*state"):
+        quick(tmp_path / "many", replace(RECIPE, steps=20, objective=Unlucky(7)))
+    assert quick(tmp_path / "few", replace(RECIPE, steps=20, objective=Unlucky(17))).exists()
 
 
 def test_rates_that_are_tensors_are_filled_in_place(tmp_path):
