@@ -128,11 +128,6 @@ def build(config: Mapping[str, Any], device: torch.device, seed: int = 0) -> Net
     return model
 
 
-def begin(seed: int) -> int:
-    """Where the numbers of a run begin that seed its generators: far from those of other seeds, and low enough for 32 bits with what recipes add."""
-    return seed * GOLDEN % 2**31
-
-
 def rate_at(step: int, recipe: Recipe) -> float:
     """The share of the peak rate; a run that starts from weights is warmed up again, since its steps count from 0."""
     warm = min(1.0, (step + 1) / max(1, recipe.warmup))
@@ -146,7 +141,7 @@ class Run:
     def __init__(self, recipe: Recipe, folder: Path, *, init: Path | None, device: str, compiled: bool) -> None:
         self.recipe, self.folder, self.world = recipe, folder, World.join(device)
         self.device = torch.device(f"cuda:{self.world.local}" if device == "cuda" else device)
-        self.stream = begin(recipe.seed) + self.world.rank
+        self.stream = recipe.seed * GOLDEN % 2**31 + self.world.rank
         self.model = build(recipe.config, self.device, recipe.seed)
         self.step = 0
         self.dropped = torch.zeros((), dtype=torch.int64, device=self.device)
