@@ -37,9 +37,8 @@ def test_quality_against_forwards_is_measured_for_every_network_and_continued(fo
     command = ["--model", f"mdlm={folder / 'mdlm'}", "--model", f"dsl={folder / 'dsl'}", "--judge", str(folder / "judge"), "--data", str(folder), "--out", str(tmp_path)]
     command += ["--forwards", "4", "6", "--top-p", "0.5", "1.0", "--length", "16", "--rows", "20", "--tune-rows", "4", "--batch", "16"]
     cells = dsl_text.main(command)
-    discrete = [
-        (forwards, sampler, model) for forwards in (4, 6) for sampler in ("ancestral", "remdm cap", "remdm loop", "remdm conf", "remdm doubt", "p2") for model in ("mdlm", "dsl")
-    ]
+    kinds = ("ancestral", "remdm cap", "remdm loop", "remdm conf", "remdm doubt", "remdm doubt, flatter", "p2")
+    discrete = [(forwards, sampler, model) for forwards in (4, 6) for sampler in kinds for model in ("mdlm", "dsl")]
     continuous = [(forwards, sampler, "dsl") for forwards in (4, 6) for sampler in ("sde", "native hybrid", "commit hybrid")]
     assert sorted((cell.forwards, cell.sampler, cell.model) for cell in cells) == sorted(discrete + continuous)
     for cell in cells:
@@ -47,8 +46,8 @@ def test_quality_against_forwards_is_measured_for_every_network_and_continued(fo
         assert cell.nll[1] <= cell.nll[0] <= cell.nll[2]
         assert cell.inside == (cell.top_p[0] != cell.top_p[1])
     printed = capsys.readouterr().out
-    assert printed.count("| mdlm | ") == 6
-    assert printed.count("| dsl | ") == 9
+    assert printed.count("| mdlm | ") == 7
+    assert printed.count("| dsl | ") == 10
     lines = [json.loads(line) for line in (tmp_path / "cells.jsonl").read_text().splitlines()]
     assert lines[0]["target_entropy"] == pytest.approx(float(torch.special.entr(torch.tensor([2 / 16] * 6 + [1 / 16] * 4)).sum()))
     assert [line["name"] for line in lines[1:5]] == ["real text", "the judge's own", "mdlm", "dsl"]
