@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import remask
 from remask import RemaskError
-from remask.cli.options import network_settings
+from remask.cli.opening import network_settings
 from remask.models.loading import locate, precision
 from remask.models.weights import fingerprint
 from remask.training.run import build

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from remask.cli.options import Batch, DecoderSpec, Device, Dtype, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec, counting, open_model, parts
+from remask.cli.opening import open_model, parts
+from remask.cli.options import Batch, DecoderSpec, Device, Dtype, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec
+from remask.cli.progress import counting
 
 if TYPE_CHECKING:
     from remask.evaluation.frontier_points import Point
