@@ -252,6 +252,19 @@ def test_eval_and_batch_do_not_go_on_with_what_another_network_of_the_same_name_
         assert re.fullmatch(rf"error: {re.escape(str(out[name]))} holds results with weights [0-9a-f]{{12}}, not [0-9a-f]{{12}}; name another file, or remove it\n", refused.stderr)
 
 
+def test_eval_and_batch_go_on_with_what_the_same_folder_wrote_under_another_spelling(checkpoint, tmp_path, monkeypatch):
+    shutil.copytree(checkpoint, tmp_path / "runs" / "x")
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text('{"prompt": "12"}\n{"prompt": "3"}\n')
+    for words, out in ((["eval", "sudoku4", "-n", "2", "--out", "eval.jsonl"], Path("eval.jsonl")), (["batch", "in.jsonl", "batch.jsonl", "--max-new-tokens", "4"], Path("batch.jsonl"))):
+        kept = b""
+        for model in ("runs/x", "./runs/x/", str(tmp_path / "runs" / "x")):
+            done = remask_command(*words, "--model", model)
+            assert done.returncode == 0, done.stderr
+            assert out.read_bytes() == (kept := kept or out.read_bytes())
+            assert {record["settings"]["model"] for record in map(json.loads, kept.splitlines())} == {"runs/x"}
+
+
 def test_a_file_that_does_not_say_what_made_it_is_refused_only_if_that_is_asked(checkpoint, tmp_path):
     model, out, items = remask.load(checkpoint), tmp_path / "results.jsonl", tasks.get("sudoku4").sample(2, seed=0)
     records = evaluate(model, items, max_new_tokens=16, out=out)

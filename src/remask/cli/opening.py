@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -66,7 +67,18 @@ def network_settings(model: str, device: str, dtype: str, *, fused: bool = False
         weights, computed = fingerprint(folder), str(wanted or precision(kind, shards(folder)))
     except RemaskError:  # a checkpoint that only workers have
         weights, computed = "elsewhere", str(wanted or "as stored")
-    return {"model": model + " fused" * fused, "weights": weights, "device": kind.type, "dtype": computed.removeprefix("torch.")}
+    return {"model": named(model) + " fused" * fused, "weights": weights, "device": kind.type, "dtype": computed.removeprefix("torch.")}
+
+
+def named(model: str) -> str:
+    """A folder that is there by its place below the working directory, or else its whole path, in whatever way it was written; another name as it stands.
+
+    Not by its whole path in any case: results may be gone on with where the same tree stands elsewhere. Links are not followed, for the same reason.
+    """
+    folder, here = Path(os.path.abspath(model)), Path.cwd()
+    if not folder.is_dir():
+        return model
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
 
 def open_trace(path: Path | None, tokenizer: Any, *, resume: bool = False) -> AbstractContextManager[TraceFile | None]:
