@@ -269,8 +269,10 @@ def test_a_file_that_does_not_say_what_made_it_is_refused_only_if_that_is_asked(
     model, out, items = remask.load(checkpoint), tmp_path / "results.jsonl", tasks.get("sudoku4").sample(2, seed=0)
     records = evaluate(model, items, max_new_tokens=16, out=out)
     assert evaluate(model, items, max_new_tokens=16, out=out) == records
-    with pytest.raises(RemaskError, match="do not say what made them; name another file, or remove it"):
-        evaluate(model, items, max_new_tokens=16, out=out, settings={"model": "tiny"})
+    for noted in ({}, {"settings": "tiny"}):
+        out.write_text("".join(json.dumps({**record, **noted}) + "\n" for record in records))
+        with pytest.raises(RemaskError, match=r"results\.jsonl holds results without `settings`, so that nothing says what made them; name another file, or remove it"):
+            evaluate(model, items, max_new_tokens=16, out=out, settings={"model": "tiny"})
 
 
 def test_results_of_other_items_are_refused(checkpoint, tmp_path):
