@@ -261,8 +261,8 @@ def test_eval_and_batch_go_on_with_what_the_same_folder_wrote_under_another_spel
     shutil.copytree(checkpoint, tmp_path / "runs" / "x")
     monkeypatch.chdir(tmp_path)
     Path("in.jsonl").write_text('{"prompt": "12"}\n{"prompt": "3"}\n')
-    for words, out in ((["eval", "sudoku4", "-n", "2", "--out", "eval.jsonl"], Path("eval.jsonl")), (["batch", "in.jsonl", "batch.jsonl", "--max-new-tokens", "4"], Path("batch.jsonl"))):
-        kept = b""
+    for words in (["eval", "sudoku4", "-n", "2", "--out", "out.jsonl"], ["batch", "in.jsonl", "completed.jsonl", "--max-new-tokens", "4"]):
+        out, kept = Path(next(word for word in words if word in ("out.jsonl", "completed.jsonl"))), b""
         for model in ("runs/x", "./runs/x/", str(tmp_path / "runs" / "x")):
             done = remask_command(*words, "--model", model)
             assert done.returncode == 0, done.stderr
