@@ -52,6 +52,13 @@ def test_any_text_is_a_part_or_one_clear_error(text):
                 assert parse(str(parse(asked))) == parse(asked)
 
 
+def test_the_types_of_a_part_are_read_once(monkeypatch):
+    """They are text until then, and a server reads three spec strings a request."""
+    first = remask.parse_decoder("starr:c_fast=0.8")
+    monkeypatch.setattr("remask.spec.get_type_hints", None)
+    assert remask.parse_decoder("starr:c_fast=0.8") == first
+
+
 @settings(deadline=None)
 @given(some.dictionaries(some.sampled_from(["n", "of", "share"]), some.integers(-9, 9), max_size=3))
 def test_options_come_back_as_their_types(values):
