@@ -85,7 +85,7 @@ class Drafted(Mistaken):
         return (logits.softmax(-1).cumsum(-1) < uniform[..., None]).sum(-1).clamp(max=logits.shape[-1] - 1)
 
 
-def recipe(folder: Path, steps: int = 2_500, *, variant: str = "continued") -> Recipe:
+def recipe(folder: Path, steps: int = 312, *, variant: str = "continued") -> Recipe:
     """Start it with --init from the checkpoint of `fiction`."""
     masks = replace(fiction.recipe(folder, steps), matrix_rate=dsl.MATRIX_RATE, other_rate=dsl.OTHER_RATE)
     mixed = dsl.recipe(folder, steps)

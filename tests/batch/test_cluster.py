@@ -1,12 +1,15 @@
 """Lines through a local Ray cluster of two workers give what one engine gives."""
 
+import json
+
 import pytest
 
 import remask
 from remask.batch import Settings, run
-from remask.batch.cluster import through_ray
+from remask.batch.cluster import Worker, through_ray
 from remask.batch.run import through
 from remask.engine import Engine
+from remask.models.fused_model import FusedModel
 from remask.trace.file import TraceFile, read
 from tests.batch.test_batch import complete, many, write
 
@@ -44,3 +47,11 @@ def test_workers_hand_back_the_trace_of_what_they_wrote(checkpoint, tmp_path):
     assert found["ray"].openings == found["alone"].openings
     assert found["ray"].events == found["alone"].events
     assert found["ray"].pieces == found["alone"].pieces
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_worker_has_fused_layers_if_asked(fused, checkpoint):
+    settings = Settings(max_new_tokens=4)
+    worker = Worker(str(checkpoint), {"fused": fused}, settings, {"max_rows": 2}, traced=False)
+    assert isinstance(worker.engine.model, FusedModel) == fused
+    assert json.loads(worker({"index": [0], "text": [b'{"prompt": "12"}']})["record"][0])["reason"] == "length"

@@ -31,8 +31,10 @@ SMALLER = {
     " --valid 32 --test 32": " --valid 2 --test 2",
     "train reverse.py": "train reverse.py --steps 3",
     "--max-new-tokens 128": "--max-new-tokens 64",
+    "--max-new-tokens 200 --decoder remdm:steps=64": "--max-new-tokens 16 --decoder remdm:steps=4",
+    "--max-new-tokens 200 --decoder remdm:steps=16": "--max-new-tokens 16 --decoder remdm:steps=4",
 }
-ONLY_PARSED = ("remask eval --harness", "remask train recipes/sudoku.py --prepare")
+ONLY_PARSED = ("remask eval --harness", "remask train recipes/sudoku.py --prepare", "remask train fiction")
 """Commands that would fetch a data set or make one for minutes."""
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import remask
 from remask import RemaskError
 from remask.cli.opening import network_settings
+from remask.models.fused_model import FusedModel
 from remask.models.loading import locate, precision
 from remask.models.weights import fingerprint
 from remask.training.run import build
@@ -40,6 +41,20 @@ def test_grouped_query_shards_in_bfloat16_load_in_their_own_type_or_the_callers(
     loaded = remask.load(tmp_path, dtype="float32")
     expected = model.to(torch.bfloat16).float().logits(TOKENS)
     assert torch.equal(loaded.logits(TOKENS), expected)
+
+
+def test_a_network_is_loaded_on_fused_layers(tmp_path):
+    write(tmp_path)
+    plain, fused = remask.load(tmp_path), remask.load(tmp_path, fused=True)
+    assert isinstance(fused, FusedModel)
+    assert not isinstance(plain, FusedModel)
+    torch.testing.assert_close(fused.logits(TOKENS), plain.logits(TOKENS))
+
+
+def test_a_network_without_fused_layers_says_so(tmp_path):
+    write(tmp_path, {**CONFIG, "rope": False})
+    with pytest.raises(RemaskError, match=f"{re.escape(str(tmp_path))} has no fused layers; .*leave out fused"):
+        remask.load(tmp_path, fused=True)
 
 
 def test_a_network_is_told_from_one_that_differs_in_a_fiftieth_of_its_weights(tmp_path):

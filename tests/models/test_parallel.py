@@ -6,6 +6,9 @@ import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 
 import remask
+from remask.models.fused import Fused
+from remask.models.fused_model import FusedModel
+from remask.models.quantised import fp8
 from tests.networks import canvas, network
 
 NETWORKS = {"llada": {}, "dream": {}, "grouped": {"vocab_size": 21, "mlp_hidden_size": 45}, "tied": {"weight_tying": True}}
@@ -34,6 +37,14 @@ def half(rank, folder):
     for name in NETWORKS:
         model = tensor_parallel(made(name))
         shares[name] = (*results(model), results(model, captured=True)[1], sum(parameter.numel() for parameter in model.parameters()))
+        for refuses, why in (
+            (tensor_parallel, "over 2 processes already"),
+            (Fused, "fused layers do not take"),
+            (FusedModel, "fused layers do not take"),
+            (fp8, "cannot be turned into float8"),
+        ):
+            with pytest.raises(remask.RemaskError, match=why):
+                refuses(model)
     with pytest.raises(remask.RemaskError, match="MDLM cannot be split"):
         tensor_parallel(network("mdlm"))
     odd = network("dream", num_key_value_heads=1)

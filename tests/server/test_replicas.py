@@ -9,7 +9,9 @@ pytest.importorskip("ray.serve", reason="ray with Serve is not installed (the ex
 from ray import serve
 
 import remask
-from remask.server.replicas import Options, application
+from remask.models.fused_model import FusedModel
+from remask.server import replicas
+from remask.server.replicas import Options, application, replica
 from tests.server.serving import post
 
 
@@ -39,3 +41,12 @@ def test_replicas_answer_as_the_library_does(address, letters):
         status, answer = post(address, "/v1/completions", {"prompt": "abc", "max_tokens": 9, "seed": 1, "temperature": 1})
         assert (status, answer["choices"][0]["text"]) == (200, made.text)
     assert post(address, "/v1/completions", {"prompt": ""})[0] == 400
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_replica_has_fused_layers_if_asked(fused, letters, monkeypatch):
+    made = []
+    engine = replicas.Engine
+    monkeypatch.setattr(replicas, "Engine", lambda network, **options: made.append(network) or engine(network, **options))
+    replica(Options(model=str(letters), fused=fused))
+    assert [isinstance(network, FusedModel) for network in made] == [fused]

@@ -18,11 +18,11 @@ from remask.trace.record import Record
 class Worker:
     """For `map_batches`: columns `index` and `text` of lines -> columns `record` of JSON and `trace`, with `traced` the lines of a trace until then.
 
-    engine: keyword arguments of Engine, the same for every worker.
+    network, engine: keyword arguments of remask.load and of Engine, the same for every worker.
     """
 
-    def __init__(self, model: str, device: str, dtype: str | None, settings: Settings, engine: Mapping[str, Any], traced: bool) -> None:
-        self.settings, self.traced, self.engine = settings, traced, Engine(load(model, device=device, dtype=dtype), **engine)
+    def __init__(self, model: str, network: Mapping[str, Any], settings: Settings, engine: Mapping[str, Any], traced: bool) -> None:
+        self.settings, self.traced, self.engine = settings, traced, Engine(load(model, **network), **engine)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
         lines = [Line(int(index), bytes(text)) for index, text in zip(batch["index"], batch["text"], strict=True)]
@@ -43,6 +43,7 @@ def through_ray(
     model: str,
     device: str = "cpu",
     dtype: str | None = None,
+    fused: bool = False,
     workers: int = 2,
     rows: int = 32,
     trace: TraceFile | None = None,
@@ -63,7 +64,7 @@ def through_ray(
     data = ray.data.from_items([{"index": line.index, "text": line.text} for line in sorted(lines, key=lambda line: -len(line.text))])
     made = data.map_batches(
         Worker,
-        fn_constructor_args=(model, device, dtype, settings, {"max_rows": rows}, trace is not None),
+        fn_constructor_args=(model, {"device": device, "dtype": dtype, "fused": fused}, settings, {"max_rows": rows}, trace is not None),
         batch_size=4 * rows,
         compute=ray.data.ActorPoolStrategy(size=workers),
         num_gpus=1 if device.startswith("cuda") else 0,

@@ -47,12 +47,14 @@ class Network(nn.Module):
 
     ragged: nothing in `hidden` is by rows but attention, so that it takes the memory of remask.models.ragged.
     lazy: the loop keeps states in place of logits, and runs the head where a decoder reads (remask.compute.Kept).
+    processes: over how many it is split (remask.models.parallel).
     """
 
     evaluations = 1
     shift = 0
     ragged = False
     lazy = False
+    processes = 1
 
     def __init__(self, *, mask_id: int, eos_ids: tuple[int, ...], max_length: int | None, vocab_size: int) -> None:
         super().__init__()

@@ -139,6 +139,8 @@ class Fused:
     def __init__(self, model: LLaDA | Dream) -> None:
         if not isinstance(model, LLaDA | Dream) or (isinstance(model, LLaDA) and not model.rope):
             raise RemaskError(f"{type(model).__name__} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out body=, or pass the model itself")
+        if model.processes > 1:
+            raise RemaskError(f"fused layers do not take a network split over {model.processes} processes; leave out body=, or load it anew")
         self.model, self.theta, self.head_width = model, model.theta, model.head_width
         blocks: Any = model.parts["blocks"] if isinstance(model, LLaDA) else model.model["layers"]
         read = of_llada if isinstance(model, LLaDA) else of_dream

@@ -26,9 +26,10 @@ MASKS = ("<|mdm_mask|>", "<|mask|>", "[MASK]", "<mask>")
 """How published tokenizers spell the mask, where neither config.json nor tokenizer_config.json names it."""
 
 
-def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None, revision: str | None = None) -> Network:
+def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None, revision: str | None = None, fused: bool = False) -> Network:
     """The network at `source`, in eval mode. dtype=None: bfloat16 on a GPU, elsewhere the checkpoint's own; float32 is exact.
 
+    fused: on fused layers (remask.models.fused_model), for LLaDA with rotary positions and Dream; equal to its own up to rounding.
     On a CPU consider torch.set_flush_denormal(True), as the command line does for its own process: `demo` is about ten times faster with it.
     """
     wanted = as_dtype(dtype)
@@ -42,7 +43,18 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
     paths = shards(folder)
     fill(model, paths, config, torch.device(device), wanted or precision(torch.device(device), paths))
     model.config, model.tokenizer = config, tokenizer
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return on_fused_layers(model, source) if fused else model
+
+
+def on_fused_layers(model: Any, source: str | Path) -> Network:
+    """A network that was read from `source` on fused layers; a RemaskError if it has none."""
+    from remask.models.fused_model import FusedModel
+
+    try:
+        return FusedModel(model)
+    except RemaskError:
+        raise RemaskError(f"{source} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out fused") from None
 
 
 class Unfilled(TorchFunctionMode):

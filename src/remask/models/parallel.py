@@ -72,10 +72,13 @@ class Gathered(Split):
 def tensor_parallel(model: LLaDA | Dream, mesh: DeviceMesh | None = None) -> LLaDA | Dream:
     """The same network, this process holding its share of every layer and of the head; all processes then decode the same rows and get the same tokens.
 
-    mesh: one-dimensional; None takes every process of the group that `torchrun` started. Embeddings are held whole. The fused layers do not take it.
+    mesh: one-dimensional; None takes every process of the group that `torchrun` started. Embeddings are held whole. `Captured` takes it and records the collectives
+    too; drop it before the group is destroyed. The fused layers do not take it.
     """
     if type(model) not in SPLIT:
         raise RemaskError(f"{type(model).__name__} cannot be split over processes; LLaDA and Dream can")
+    if model.processes > 1:
+        raise RemaskError(f"the network is split over {model.processes} processes already; load it anew")
     mesh = mesh or init_device_mesh(model.device.type, (_world(),))
     size = mesh.size()
     blocks: Any = model.parts["blocks"] if isinstance(model, LLaDA) else model.model["layers"]
@@ -92,6 +95,7 @@ def tensor_parallel(model: LLaDA | Dream, mesh: DeviceMesh | None = None) -> LLa
             replace(model.parts, "ff_out", Gathered, mesh)
     elif model.lm_head is not None:
         replace(model, "lm_head", Gathered, mesh)
+    model.processes = size
     return model
 
 

@@ -13,6 +13,8 @@ def fp8(model: Network) -> Network:
 
     Embedding and head stay: the head's logits decide. Needs a GPU of compute capability 8.9 or more. Not measured by us yet. The fused layers don't take it.
     """
+    if model.processes > 1:
+        raise RemaskError(f"a network split over {model.processes} processes cannot be turned into float8; leave out one of the two")
     try:
         from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow, quantize_  # pyright: ignore[reportMissingImports]
     except ImportError:

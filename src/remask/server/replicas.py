@@ -25,6 +25,7 @@ class Options(BaseModel):
     model: str = "demo"
     device: str = "cpu"
     dtype: str | None = None
+    fused: bool = False
     name: str = "remask"
     api_key: str | None = None
     rows: int = 32
@@ -37,7 +38,7 @@ class Options(BaseModel):
 
 def replica(options: Options) -> FastAPI:
     """The app of one replica, with a model and an engine of its own; it is built where it runs."""
-    network = load(options.model, device=options.device, dtype=options.dtype)
+    network = load(options.model, device=options.device, dtype=options.dtype, fused=options.fused)
     return create_app(
         Service(Engine(network, max_rows=options.rows, queue=options.queue), options.name, options.timeout, Limits(tuple((options.api_key or "").split())), options.traces)
     )
