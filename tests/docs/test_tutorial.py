@@ -28,7 +28,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILIN
 SMALLER = {
     " --device cuda": " --device cpu",
     " -n 16": " -n 2",
-    " --valid 32 --test 32": " --valid 1 --test 2",
+    " --valid 32 --test 32": " --valid 2 --test 2",
     "train reverse.py": "train reverse.py --steps 3",
     "--max-new-tokens 128": "--max-new-tokens 64",
     "--max-new-tokens 200 --decoder remdm:steps=64": "--max-new-tokens 16 --decoder remdm:steps=4",
