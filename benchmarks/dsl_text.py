@@ -35,6 +35,7 @@ SAMPLERS: dict[str, tuple[str, ...]] = {
     "remdm loop": ("remdm:steps={},strategy=loop,eta=0.02", "remdm:steps={},strategy=loop,eta=0.08"),
     "remdm conf": ("remdm:steps={},strategy=conf",),
     "remdm doubt": tuple(f"remdm:steps={{}},strategy=doubt,eta={eta}" for eta in (0.01, 0.04, 0.1, 0.2, 0.4, 0.8)),
+    "remdm doubt, flatter": tuple(f"remdm:steps={{}},strategy=doubt,eta={eta},power=0.5" for eta in (0.1, 0.2, 0.4)),
     "p2": ("p2:steps={},eta=0.5", "p2:steps={}"),
     "sde": ("sde:forwards={},mu=1.7", "sde:forwards={},mu=2.3", "sde:forwards={},mu=2.9"),
     "native hybrid": ("native:forwards={},mu=1.7", "native:forwards={},mu=2.3"),

@@ -78,6 +78,23 @@ def test_a_row_that_computes_nothing_for_a_while_keeps_its_keys_and_values(famil
 
 
 @pytest.mark.parametrize("body", [None, Fused])
+@pytest.mark.parametrize("reuse", ["surelock:eps=0.1", "surelock:eps=0.2"])
+def test_a_locked_position_whose_right_neighbour_is_computed_is_served_its_old_belief(reuse, body):
+    """With shifted logits its state is made again, for the keys alone, also in passes over all positions; a decoder that remasks reads the belief."""
+    parts = {"decoder": remask.parse_decoder("remdm:steps=12,strategy=loop,eta=0.1"), "reuse": remask.parse_reuse(reuse)}
+    served = 0
+    for seed in range(4):
+        first = remask.Canvas.from_prompts([[3, 1, 4, 1, 5], [1, 5, 9, 2, 6]], max_new_tokens=18, mask_id=19)
+        plain, fixed = both(network("dream", 2), first, body=body, seed=seed, **parts)
+        same(plain, fixed)
+        for one, other in zip(plain, fixed, strict=True):
+            read = other.prediction.raw.confidence > 0
+            served += int((read & ~one.active).sum())
+            torch.testing.assert_close(other.prediction.raw.confidence[read], one.prediction.raw.confidence[read], rtol=1e-4, atol=1e-5)
+    assert served
+
+
+@pytest.mark.parametrize("body", [None, Fused])
 @pytest.mark.parametrize("family", ["llada", "grouped", "dream"])
 @pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1", "prefix"])
 def test_padded_and_full_batches_compute_the_same(family, reuse, body):
@@ -178,6 +195,32 @@ def test_early_stop_and_text_behave_as_ever(checkpoint):
     model = remask.load(checkpoint)
     plain, fixed = (remask.generate(one, ["12", "3456"], max_new_tokens=9, decoder=remask.LowConfidence(), window=remask.Blocks(4)) for one in (model, Captured(model)))
     assert [(one.tokens, one.stats.forwards) for one in plain] == [(one.tokens, one.stats.forwards) for one in fixed]
+
+
+@pytest.mark.parametrize("bad", [{"graphs": 0}, {"sessions": 0}])
+def test_room_for_nothing_is_refused(bad):
+    with pytest.raises(remask.RemaskError, match=r"graphs is \d+ and sessions \d+; both must be 1 or more"):
+        Captured(network("llada"), **bad)
+
+
+def test_a_canvas_without_masks_takes_no_pass():
+    same(*both(network("llada"), canvas(new=0)))
+    assert not list(remask.denoise(Captured(network("llada")), canvas(new=0)))
+
+
+@pytest.mark.parametrize("small", ["computed", "asked"])
+@pytest.mark.parametrize("body", [None, Fused])
+def test_a_bucket_that_was_chosen_too_small_is_noticed(monkeypatch, body, small):
+    """After the first pass, so that others keep what they need."""
+    calls = []
+
+    def chosen(count, length, **fine):
+        calls.append("computed" if fine else "asked")
+        return rung(count, length, **fine) // (4 if calls[-1] == small and len(calls) > 1 else 1)
+
+    monkeypatch.setattr("remask.captured.rung", chosen)
+    with pytest.raises(remask.RemaskError, match="met more active positions than its bucket holds"):
+        both(network("llada"), canvas(new=40), body=body, decoder=remask.LowConfidence(), reuse=remask.Dual())
 
 
 def test_logits_are_refused_after_the_pass_and_a_nan_is_named():

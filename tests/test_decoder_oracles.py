@@ -333,6 +333,9 @@ def test_a_background_law_of_equal_counts_is_none_and_common_tokens_wait(tmp_pat
         remask.PC(background=str(tmp_path / "absent.json"))
     with pytest.raises(remask.RemaskError, match="counts 3 tokens"):
         order([1, 1, 1])
+    for none in ([[1, 2]], [-1, 2], [0, 0], 5):
+        with pytest.raises(remask.RemaskError, match=r"holds no list of counts; background is a JSON file with a list of numbers from 0"):
+            order(none)
 
 
 def test_the_presets_of_the_joint_threshold_are_parts():

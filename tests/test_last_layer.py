@@ -2,6 +2,7 @@
 
 from copy import copy
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from remask.decoders.base import Decoder
 from remask.kernels.attention import attend
 from remask.models.fused import Fused, plain_layer
 from remask.models.store import Chosen
+from remask.reuse.surelock import divergence
 from tests.networks import canvas, network
 from tests.test_captured import both, same
 from tests.test_waits import FULL, waits
@@ -225,6 +227,48 @@ def test_logits_may_be_read_where_something_is_eligible(reuse, shapers):
 @pytest.mark.parametrize("family", ["llada", "dream"])
 def test_nothing_waits(monkeypatch, family, reuse, prompts):
     assert not waits(monkeypatch, network(family), body=Fused, reuse=reuse, prompts=prompts)
+
+
+@pytest.mark.usefixtures("trims")
+@pytest.mark.parametrize("reuse", ["dual", "prefix"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_bucket_of_the_whole_canvas_beside_one_of_computed_positions(family, reuse):
+    """Most of a short canvas is asked about, so the head runs at all of it, prompt included, which is not computed."""
+    for prompts in ([[3, 1, 4], [1, 5, 9]], [[3, 1, 4], [5]]):
+        same(*both(network(family), canvas(prompts, 12), body=Fused, **parts("low_confidence", "whole", reuse)))
+
+
+@dataclass(frozen=True)
+class Watched(remask.Delayed):
+    """Covers what may be written, as Delayed does, and notes how far posteriors moved, which no rule here that covers reads."""
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+    @property
+    def compares(self):
+        return True
+
+    def observe(self, scene, made, state):
+        if made.before is not None:
+            compared = made.active & (scene.step > 0)[:, None]
+            self.seen.append(torch.where(compared, divergence(made.belief, made.before, compared), 0.0))
+        return super().observe(scene, made, state)
+
+
+@pytest.mark.usefixtures("trims")
+@pytest.mark.parametrize("decoder", ["threshold:0.2", "ancestral:steps=30"])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_a_rule_that_covers_may_compare_posteriors(family, decoder):
+    """Beliefs of the first pass are then needed where nothing may be written, those of the prompt too."""
+    model, moved = network(family, 2), []
+    for one in (model, Captured(model, body=Fused(model))):
+        Watched.seen.clear()
+        steps = list(remask.denoise(one, canvas(PADDED, 18), **{**parts(decoder), "reuse": Watched(refresh=2)}))
+        moved.append([*Watched.seen])
+        assert len(moved[-1]) == len(steps) - 1
+    assert Watched().covers
+    assert any((each > 1e-3).any() for each in moved[0])
+    torch.testing.assert_close(moved[1], moved[0], rtol=1e-3, atol=1e-4)
 
 
 def test_keys_among_queries_are_not_given_to_the_kernel(monkeypatch):

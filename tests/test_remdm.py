@@ -73,8 +73,9 @@ def test_conf_masks_again_at_most_one_token_a_step_and_the_least_sure_most_often
     assert ((share - expected).abs() < BOUND * (expected * (1 - expected) / ROWS).sqrt()).all()
 
 
-def test_doubt_masks_again_as_many_as_cap_in_proportion_to_what_the_network_doubts():
-    decoder, model = remask.ReMDM(steps=8, strategy="doubt", eta=0.1), chain_7()
+@pytest.mark.parametrize("power", [1.0, 0.5, 0.0])
+def test_doubt_masks_again_as_many_as_cap_in_proportion_to_what_the_network_doubts(power):
+    decoder, model = remask.ReMDM(steps=8, strategy="doubt", eta=0.1, power=power), chain_7()
     plan = Plan(decoder)
     state = start(remask.Canvas.from_prompts(torch.full((ROWS, LENGTH), MASK), mask_id=MASK), plan, torch.arange(ROWS))
     tokens = torch.tensor([1, 0, 2, 1]).expand(ROWS, -1)
@@ -85,7 +86,7 @@ def test_doubt_masks_again_as_many_as_cap_in_proportion_to_what_the_network_doub
     believed = torch.softmax(model.logits(tokens[:1]).double(), dim=-1)[0, :, :MASK]
     doubt = 1 - believed.gather(-1, tokens[0, :, None])[:, 0]
     assert doubt.max() > 2 * doubt.min() > 0.01, "otherwise nothing is tested"
-    expected = 0.1 * doubt / doubt.mean()
+    expected = 0.1 * doubt**power / (doubt**power).mean()
     assert ((share - expected).abs() < BOUND * (expected * (1 - expected) / ROWS).sqrt()).all()
     assert decoder.rescores
     assert not remask.ReMDM().rescores

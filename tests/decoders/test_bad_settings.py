@@ -38,6 +38,7 @@ BAD = [
     "remdm:eta=1.5",
     "remdm:t_on=0.05,t_off=0.1",
     "remdm:alpha_on=1",
+    "remdm:strategy=doubt,power=-1",
     "remdm:strategy=loop,alpha_on=0.9,eta=0.2",
     "remdm_llada:share=2",
     "remdm_llada:loops=-1",

@@ -6,6 +6,7 @@ import pytest
 
 import remask
 from remask.engine import Engine
+from remask.models.guidance import Guided
 from remask.windows.base import room
 from tests.chains import chain_b
 from tests.engine.mixes import alone, arrive, mix, told
@@ -32,9 +33,11 @@ def test_any_mix_of_requests_on_a_network_is_written_as_one_by_one(family, seed)
         assert told(ticket.result(0)) == alone(model, request)
 
 
+@pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_rows_of_few_plans_change_places_with_what_is_stored_for_them(seed):
-    model = network("llada")
+def test_rows_of_few_plans_change_places_with_what_is_stored_for_them(seed, guided):
+    """Of a guided network twice: with and without what is given."""
+    model = Guided(network("llada"), 0.7) if guided else network("llada")
     rules = [remask.parse_reuse(text) for text in ("surelock:eps=0.1", "dual", "delayed:refresh=3")]
     requests = [replace(request, reuse=rules[number % 3], decoder=remask.Threshold(0.3), shapers=()) for number, request in enumerate(mix(seed + 50, 12, 18, 19))]
     for request, ticket in zip(requests, arrive(Engine(model, max_rows=6, forward_cost=10_000), requests, seed), strict=True):

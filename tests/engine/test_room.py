@@ -75,6 +75,27 @@ def test_what_parts_remember_and_shadows_are_counted():
     assert Sizes.of(model).row(Plan(), *wino).of(9, 9) > Sizes.of(model).row(Plan(), *plain).of(9, 9)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_each_thing_counts_as_often_as_it_lies_in_memory(lazy):
+    """What one more of each adds, in bytes a position: copies that are made when rows join are hard to see in what is resident."""
+    logits, store, hidden = 1, 1_000, 1_000_000
+    sizes = Sizes(logits, store, hidden, lazy)
+
+    def counted(remembered=0.0, shadows=False, everywhere=False, **parts):
+        need = sizes.row(Plan(**parts), remembered, shadows, everywhere)
+        return need.position, need.read
+
+    position, read = counted()
+    assert (position, read) == ((26 * hidden, 5 * logits) if lazy else (24 * hidden + 6 * logits, 0)), "kept twice; copies of a step"
+    assert counted(everywhere=True) == (position + read, 0)
+    assert counted(remembered=7.0) == (position + 3 * 7, read)
+    assert counted(shadows=True) == (position + 4 * logits + 24 * hidden, read)
+    assert counted(reuse=remask.Dual()) == (position + 2 * store, read)
+    assert counted(reuse=remask.SureLock()) == (24 * hidden + 2 * store + 6 * logits, 0), "logits are kept"
+    for shaper, more in ((remask.TopK(5), 6), (remask.Temperature(0.8), 6 + 4)):
+        assert sum(counted(shapers=(shaper,))) == position + read + more * logits, shaper
+
+
 @pytest.mark.parametrize(("decoder", "window"), [("low_confidence", "whole"), ("low_confidence", "blocks:3"), ("klass", "blocks:3"), ("low_confidence", "daedal:length=6,eos=18")])
 @pytest.mark.parametrize("reuse", ["fresh", "dual", "delayed", "surelock"])
 @pytest.mark.parametrize("kind", [lambda model: model, FusedModel], ids=["logits", "states"])

@@ -7,6 +7,8 @@ import torch
 
 import remask
 from remask.models.guidance import Guided
+from remask.reuse.base import Scene
+from remask.reuse.blocks import Age
 from remask.spec import parse_decoder, parse_reuse, parse_window
 from tests.networks import CONFIGS, canvas, network
 
@@ -76,6 +78,19 @@ def test_positions_follow_the_formulas():
         expected = sum(canvas_length + (block - 1) * later(start) for start in (5, 9, 13))
         assert decoded.positions.tolist() == [expected]
         assert decoded.forwards.tolist() == [12]
+
+
+@pytest.mark.parametrize(("left", "right"), [(0, 0), (1, 0), (0, 2), (2, 1)])
+@pytest.mark.parametrize("block", [(0, 1), (0, 3), (2, 3), (3, 6), (7, 8)])
+def test_the_vicinity_is_counted_from_both_ends_of_the_open_block(block, left, right):
+    """The pass that opens it is full; a block of the first position alone has neighbours to the right only."""
+    rule, place = remask.Vicinity(left=left, right=right, warmup=0), torch.arange(8)[None]
+    first = remask.Canvas.from_prompts([[]], max_new_tokens=8, mask_id=19)
+    span, none = (place >= block[0]) & (place < block[1]), torch.zeros(1, 8, dtype=torch.bool)
+    scene = Scene(first, span, none, torch.tensor([1]))
+    assert rule.active(scene, rule.init(first)).all()
+    found = rule.active(scene, Age(torch.tensor([block[0]]), torch.tensor([1])))[0].nonzero()[:, 0].tolist()
+    assert found == [*range(max(0, block[0] - left), min(8, block[1] + right))]
 
 
 @pytest.mark.parametrize("rule", ["prefix", "dual"])

@@ -1,5 +1,6 @@
 """A training run: it learns, it may stop anywhere, and what it leaves can be loaded."""
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -11,9 +12,9 @@ from remask import RemaskError
 from remask.training.average import Average
 from remask.training.corruption import antithetic_times, mask_randomly, mask_suffix
 from remask.training.data import Batch, Rows, encode_pairs, pad_rows, write_rows
-from remask.training.objectives import cross_entropy, reduce
+from remask.training.objectives import Unmasking, cross_entropy, reduce
 from remask.training.optimizer import Muon, orthogonalise
-from remask.training.run import Recipe, Run, build, rate_at, train
+from remask.training.run import Recipe, Run, World, build, rate_at, train
 from remask.training.shards import read_shards, replace_folder, write_shards
 from remask.training.vocabulary import characters, write_tokenizer
 
@@ -96,6 +97,63 @@ def test_another_seed_is_another_run_and_its_state_is_not_continued(tmp_path):
     assert streams[2] > 10**6
     with pytest.raises(RemaskError, match="is of seed 3, this run of 0"):
         trained(2, 0)
+
+
+class Unlucky(Unmasking):
+    """A loss that is no number, from some step on."""
+
+    def __init__(self, first):
+        super().__init__()
+        object.__setattr__(self, "left", [first])
+
+    def reduce(self, losses, batch, noise):
+        self.left[0] -= 1
+        return super().reduce(losses, batch, noise) * (1.0 if self.left[0] >= 0 else float("nan"))
+
+
+def test_a_run_that_learns_nothing_any_more_says_where_to_continue(tmp_path):
+    """A batch without a finite gradient is dropped; more than half of them are an error."""
+    with pytest.raises(RemaskError, match=r"the loss is nan at step 20 and 13 updates were dropped; lower the rates and continue from .*state"):
+        quick(tmp_path / "many", replace(RECIPE, steps=20, objective=Unlucky(7)))
+    assert quick(tmp_path / "few", replace(RECIPE, steps=20, objective=Unlucky(17))).exists()
+
+
+def test_rates_that_are_tensors_are_filled_in_place(tmp_path):
+    """On a GPU a recorded step reads them where they lie; weights are those of rates that are numbers."""
+    after = []
+    for kind in (float, torch.tensor):
+        run = Run(replace(RECIPE, seed=1), tmp_path, init=None, device="cpu", compiled=False)
+        groups = [group for optimizer in run.optimizers for group in optimizer.param_groups]
+        for group in groups:
+            group["lr"] = kind(group["lr"])
+        given = [group["lr"] for group in groups]
+        for step in range(3):
+            run.learn(Counting().batch(step))
+        after.append([parameter.detach().clone() for parameter in run.model.parameters()])
+        share = rate_at(2, RECIPE)
+        assert [float(group["lr"]) for group in groups] == pytest.approx([share * RECIPE.matrix_rate, share * RECIPE.other_rate])
+        assert all(group["lr"] is rate for group, rate in zip(groups, given, strict=True)) == (kind is torch.tensor)
+    torch.testing.assert_close(after[1], after[0], rtol=1e-4, atol=1e-5)
+
+
+def test_no_step_of_any_process_draws_the_noise_of_another(tmp_path):
+    drawn = []
+    for rank in range(3):
+        run = Run(
+            replace(RECIPE, corrupt=lambda batch, generator: drawn.append(generator.initial_seed()) or corrupt(batch, generator)), tmp_path, init=None, device="cpu", compiled=False
+        )
+        run.world, run.stream = World(rank, 3), run.stream + rank
+        for step in range(4):
+            run.learn(Counting().batch(step))
+    assert sorted(drawn) == [*range(12)]
+
+
+def test_streams_of_seeds_lie_far_apart_in_what_a_generator_reads(tmp_path):
+    """Of a seed a CPU's generator reads 32 bits, and a run draws by its steps from its stream on: half of them are left for steps."""
+    streams = sorted(Run(replace(RECIPE, seed=seed), tmp_path / str(seed), init=None, device="cpu", compiled=False).stream for seed in (*range(16), 2**31 - 1))
+    assert streams[0] == 0
+    assert streams[-1] < 2**31
+    assert min(after - before for before, after in itertools.pairwise(streams)) > 10**7
 
 
 def test_a_seed_changes_the_noise_even_where_weights_and_batches_are_given(tmp_path):

@@ -36,8 +36,9 @@ class ReMDM(Decoder):
 
     strategy: cap, min(eta, largest); rescale, eta * largest; conf, largest * softmax(-psi) over the row; switch, cap below
     `t_switch`; loop, MDLM to `alpha_on`, then as many masked as written from `t_on` to `t_off`, then MDLM to the end.
-    doubt (ours): cap's number shared out in proportion to 1 - p, p being what the network now thinks of the token that stands there; fewer where
-    a share would exceed 1. For a network that may doubt what it sees (DSL); the others leave the marginals as they are, this one sharpens them.
+    doubt (ours): cap's number shared out in proportion to (1 - p)^power, p being what the network now thinks of the token that stands there; fewer where
+    a share would exceed 1. For a network that may doubt what it sees (DSL), with a power below 1 if it is surer than it should be; the others leave the
+    marginals as they are, this one sharpens them.
     """
 
     revises: ClassVar[bool] = True
@@ -48,6 +49,7 @@ class ReMDM(Decoder):
     t_on: float = 0.55
     t_off: float = 0.05
     alpha_on: float = 0.9
+    power: float = 1.0
     draws: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (REMDM,)
 
@@ -57,6 +59,8 @@ class ReMDM(Decoder):
             raise RemaskError(f"steps is {self.steps}; it must be 1 or more")
         if not 0 <= self.eta <= 1:
             raise RemaskError(f"eta is {self.eta}; it must be from 0 to 1")
+        if not 0 <= self.power <= 10:
+            raise RemaskError(f"power is {self.power}; it must be from 0, which masks blindly, to 10")
         if not 0 < self.t_off < self.t_on < 1 or not 0 < self.alpha_on < 1:
             raise RemaskError(f"t_on={self.t_on}, t_off={self.t_off}, alpha_on={self.alpha_on}: write 0 < t_off < t_on < 1 and 0 < alpha_on < 1")
         if self.strategy == "loop" and self.eta > (1 - self.alpha_on) / self.alpha_on:
@@ -104,7 +108,7 @@ class ReMDM(Decoder):
             sigma = sigma * torch.softmax(-state.psi.masked_fill(~view.filled, float("inf")), dim=1).nan_to_num(0.0)
         chance = (there - (1 - sigma) * here) / (1 - here)
         if self.strategy == "doubt":
-            doubt = (1 - support(view).double()).clamp(min=LEAST) * view.filled
+            doubt = ((1 - support(view).double()) ** self.power).clamp(min=LEAST) * view.filled
             sigma = sigma * doubt * view.filled.sum(1, keepdim=True) / doubt.sum(1, keepdim=True).clamp(min=LEAST)
         write = view.eligible & (last | (view.uniforms(TRANSFER) < chance))
         again = view.filled & ~last & (view.uniforms(ORDER) < sigma)
