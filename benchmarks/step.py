@@ -51,9 +51,18 @@ class Opening(remask.Fresh):
 
 
 def case_of(text: str) -> tuple[int, int, int, int | None]:
-    """rows,M,L or rows,M,L,T."""
-    rows, chosen, length, *asked = map(int, text.split(","))
-    return rows, chosen, length, asked[0] if asked else None
+    """rows,M,L or rows,M,L,T, as an argument of the command."""
+    try:
+        rows, chosen, length, *more = map(int, text.split(","))
+        (asked,) = more or (None,)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not rows,M,L or rows,M,L,T in whole numbers; write 1,32,512, say, or 1,384,384,32") from None
+    for name, value, most in (("rows", rows, None), ("L", length, None), ("M", chosen, length), ("T", asked, length)):
+        if value is not None and not 1 <= value <= (value if most is None else most):
+            raise argparse.ArgumentTypeError(f"{text}: {name} is {value}; use {'1 or more' if most is None else f'1 to L, which is {most}'}")
+    if asked is not None and chosen < length:
+        raise argparse.ArgumentTypeError(f"{text}: T is {asked} and M, {chosen}, is less than L, {length}: all of the block are asked about; leave T out")
+    return rows, chosen, length, asked
 
 
 def asked_of(rows: int, chosen: int, length: int, asked: int | None) -> int:
@@ -278,7 +287,7 @@ def main() -> None:
     arguments.add_argument("--shape", default="llada-8b")
     arguments.add_argument("--ways", nargs="+", default=list(WAYS))
     arguments.add_argument(
-        "--cases", nargs="+", help="rows,M,L each, or with M = L rows,M,L,T, of which T are asked about; half of them, or 32 of 8 rows or more, if that is not said"
+        "--cases", nargs="+", type=case_of, help="rows,M,L each, or with M = L rows,M,L,T, of which T are asked about; half of them, or 32 of 8 rows or more, if that is not said"
     )
     arguments.add_argument("--steps", type=int, default=40)
     arguments.add_argument("--quick", action="store_true", help="10 steps, one round")
@@ -293,7 +302,7 @@ def main() -> None:
     device = torch.device(chosen.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shape = "tiny-llada" if chosen.tiny else chosen.shape
-    cases = [case_of(case) for case in chosen.cases or ()] or [(*case, None) for case in (TINY if chosen.tiny else CASES)]
+    cases = chosen.cases or [(*case, None) for case in (TINY if chosen.tiny else CASES)]
     if chosen.tiles:
         SHAPES[shape] = SHAPES[shape] | {"n_layers": 1}
         share, shares = map(int, chosen.tiles.split("/"))

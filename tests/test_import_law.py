@@ -130,6 +130,12 @@ def test_nothing_below_imports_the_command_line_or_the_server():
     assert not [(module, name) for module in below for name in imports(module) if within(name, "cli") or within(name, "server")]
 
 
+def test_options_of_verbs_are_declared_in_one_file_and_what_they_name_is_opened_in_another():
+    assert not imports("cli.options")
+    tree = ast.parse((SOURCE / "cli" / "opening.py").read_text(encoding="utf-8"))
+    assert "typer" not in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
 LATE = ("typer", "click", "rich", "jinja2", "huggingface_hub", "tokenizers", "triton", "matplotlib", "starlette", "uvicorn", "http.server")
 
 

@@ -25,6 +25,7 @@ def test_the_scores_of_a_belief():
     near(belief.sampled_confidence, [[0.3, 0.5]])
     near(belief.margin, [[0.2, 0.2]])
     near(belief.entropy, [[ENTROPY, ENTROPY]])
+    near(belief.height, [[math.log(0.5) + 3] * 2])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 0.9])
@@ -37,7 +38,7 @@ def test_scores_are_those_of_the_whole_where_they_are_asked_for(share):
     assert part.candidates is candidates
     assert whole.raw.asked is None
     for one, other in ((part.raw, whole.raw), (part.shaped, whole.shaped)):
-        for name in ("confidence", "sampled_confidence", "margin", "entropy", "top_two"):
+        for name in ("confidence", "sampled_confidence", "margin", "entropy", "height", "top_two"):
             assert torch.equal(getattr(one, name)[asked], getattr(other, name)[asked]), name
         assert torch.equal(one.probabilities, other.probabilities)
         assert torch.equal(one.token, other.token)

@@ -1,6 +1,7 @@
 """Spec strings, schedules and selection, for whatever values: drawn by hypothesis, compared with the plainest code that does the same."""
 
 import contextlib
+import sys
 
 import torch
 from hypothesis import given, settings
@@ -50,6 +51,13 @@ def test_any_text_is_a_part_or_one_clear_error(text):
         for asked in (text, f"threshold:{text}", f"dual:{text}", f"blocks:{text}"):
             with contextlib.suppress(remask.RemaskError):
                 assert parse(str(parse(asked))) == parse(asked)
+
+
+def test_the_types_of_a_part_are_read_once(monkeypatch):
+    """They are text until then, and a server reads three spec strings a request."""
+    first = remask.parse_decoder("starr:c_fast=0.8")
+    monkeypatch.setattr(sys.modules[options.__module__], "get_type_hints", None)
+    assert remask.parse_decoder("starr:c_fast=0.8") == first
 
 
 @settings(deadline=None)

@@ -48,8 +48,10 @@ def file_name(spec: str) -> str:
     return "".join(character if character.isalnum() or character in ".=,-_" else "~" for character in spec)
 
 
-def check_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], remedy: str = "name another file, or remove it") -> None:
-    """Raise unless what `path` holds, made under the settings `before`, can be gone on with under those of `now`: that they are equal."""
+def check_settings(path: Path, before: Any, now: Mapping[str, Any], remedy: str = "name another file, or remove it") -> None:
+    """Raise unless what `path` holds, made under the settings `before`, can be gone on with under those of `now`: that they are equal. before: as read, None if none were noted."""
+    if not isinstance(before, Mapping):
+        raise RemaskError(f"{path} holds results without `settings`, so that nothing says what made them; {remedy}")
     for name in {**before, **now}:
         if before.get(name) != now.get(name):
             raise RemaskError(f"{path} holds results with {name} {before.get(name)}, not {now.get(name)}; {remedy}")

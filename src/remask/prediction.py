@@ -68,10 +68,15 @@ class Belief:
             place = tuple(at.repeat(2) for at in place)
         return None if len(place[0]) > MOST_TAKEN * self.asked.numel() else place
 
+    @property
+    def held(self) -> Tensor:
+        """(N, V), logits at `place`, or all of them."""
+        return self.logits if self.place is None else self.logits[self.place]
+
     @cached_property
     def chances(self) -> Tensor:
         """(N, V), probabilities at `place`, or all of them."""
-        return self.probabilities if self.place is None else torch.softmax(self.logits[self.place], dim=-1)
+        return self.probabilities if self.place is None else torch.softmax(self.held, dim=-1)
 
     def spread(self, values: Tensor) -> Tensor:
         """Numbers at `place`, (N, ...), over the canvas: (B, L, ...), 0 where nobody asked."""
@@ -98,6 +103,11 @@ class Belief:
         """(B, L, count) each: the largest probabilities and their tokens, 0 where nobody asked."""
         values, tokens = largest(self.chances, min(count, self.shape[-1]))
         return self.spread(values), self.spread(tokens)
+
+    @cached_property
+    def height(self) -> Tensor:
+        """(B, L): the largest logit."""
+        return self.spread(self.held.amax(-1))
 
     @cached_property
     def confidence(self) -> Tensor:
@@ -190,12 +200,12 @@ class Read(Unread):
         """B, L, V."""
         assert self.asked is not None
         rows, length = self.asked.shape
-        return rows, length, self.own.shape[-1]
+        return rows, length, self.held.shape[-1]
 
-    @cached_property
-    def chances(self) -> Tensor:
+    @property
+    def held(self) -> Tensor:
         """(N, V)."""
-        return torch.softmax(self.own, dim=-1)
+        return self.own
 
     @cached_property
     def candidates(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -205,7 +215,7 @@ class Read(Unread):
     @cached_property
     def token(self) -> Tensor:
         """(B, L) int64."""
-        return self.spread(self.own.argmax(-1))
+        return self.spread(self.held.argmax(-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,6 +305,11 @@ class Summary:
     def margin(self) -> Tensor:
         """(B, L): largest minus second largest probability."""
         return self.confidence - self.second
+
+    @property
+    def height(self) -> Tensor:
+        """(B, L): the largest logit."""
+        return self.logits.amax(-1)
 
     @cached_property
     def logits(self) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from remask.continuous import SAMPLERS, Discrete, Sampler
@@ -86,6 +87,13 @@ def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(kind)
 
 
+@cache
+def _hints(kind: type) -> Mapping[str, Any]:
+    """The types of a part's parameters. They are annotated in text, which takes longer to read than all else of a spec string, and a server reads many."""
+    found = get_type_hints(kind)
+    return {field.name: found[field.name] for field in _fields(kind)}
+
+
 def _name(text: str) -> str:
     """The name that a spec string begins with."""
     return text.partition(":")[0].strip()
@@ -96,8 +104,7 @@ def _parse(text: str, registry: Registry) -> Any:
     if name not in registry:
         raise RemaskError(f"unknown {kind} {name!r}; choose one of {', '.join(registry)}")
     made = registry[name]
-    hints = get_type_hints(made)
-    values = options(rest, {field.name: hints[field.name] for field in _fields(made)}, f"{kind} {name!r}")
+    values = options(rest, _hints(made), f"{kind} {name!r}")
     for field in _fields(made):
         if field.name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise RemaskError(f"{kind} {name!r} needs {field.name}; write {name}:{field.name}=...")

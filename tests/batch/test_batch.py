@@ -158,14 +158,37 @@ def test_results_of_other_lines_or_settings_are_refused(checkpoint, tmp_path):
         complete(write(tmp_path / "other.jsonl", many(3, seed=1)), out, model)
     with pytest.raises(RemaskError, match="with model None, not other"):
         run(source, out, SETTINGS, iter, network={"model": "other"})
-    for wrong in ({}, {"index": 0, "key": records(out)[0]["key"]}):
-        (tmp_path / "wrong.jsonl").write_text(json.dumps(wrong) + "\n")
-        with pytest.raises(RemaskError, match="no file of results"):
-            complete(source, tmp_path / "wrong.jsonl", model)
     with pytest.raises(RemaskError, match="cannot write"), Results(tmp_path / "absent" / "out.jsonl", {}):
         pass
     with pytest.raises(RemaskError, match="cannot read"):
         read(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize("wrong", [{}, {"index": 0}, {"key": ""}, {"index": [], "key": ""}, "index key", [], None, 1])
+def test_a_line_that_is_no_result_is_named(wrong, checkpoint, tmp_path):
+    model, out = remask.load(checkpoint), tmp_path / "out.jsonl"
+    source = write(tmp_path / "in.jsonl", many(2))
+    complete(source, out, model)
+    with open(out, "a") as file:
+        file.write(json.dumps(wrong) + "\n")
+    with pytest.raises(RemaskError, match=r"out\.jsonl is no file of results: line 3 is no object with `index` and `key`; name another file$"):
+        complete(source, out, model)
+    out.write_text("[" * 100_000 + "\n")
+    with pytest.raises(RemaskError, match="no file of results: line 1"):
+        complete(source, out, model)
+
+
+@pytest.mark.parametrize("noted", [{}, {"settings": None}, {"settings": "tiny"}])
+def test_results_that_do_not_say_what_made_them_are_refused_by_what_is_missing(noted, checkpoint, tmp_path):
+    model, out = remask.load(checkpoint), tmp_path / "out.jsonl"
+    source = write(tmp_path / "in.jsonl", many(2))
+    complete(source, out, model)
+    made = [{name: value for name, value in record.items() if name != "settings"} for record in records(out)]
+    out.write_text("".join(json.dumps({**record, **noted}) + "\n" for record in made))
+    kept = out.read_bytes()
+    with pytest.raises(RemaskError, match=r"out\.jsonl holds results without `settings`, so that nothing says what made them; name another file, or remove it$"):
+        complete(source, out, model)
+    assert out.read_bytes() == kept
 
 
 @pytest.mark.parametrize("held", [b'{"prompt": "12"}', b"notes", b'{"index": 0}\n{"prompt": "12"}'])

@@ -16,7 +16,7 @@ from tests.batch.test_batch import complete, many, write
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'remask[ray]'")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield

@@ -38,6 +38,33 @@ def test_a_step_is_measured_every_way(monkeypatch, capsys, shape):
     assert all(row[way] > 0 and row[f"{way} / roofline"] > 0 for row in rows for way in ("loop", "captured", "fused"))
 
 
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("0,24,24", "0,24,24: rows is 0; use 1 or more"),
+        ("1,8,-1", "1,8,-1: L is -1; use 1 or more"),
+        ("1,0,24", "1,0,24: M is 0; use 1 to L, which is 24"),
+        ("1,25,24", "1,25,24: M is 25; use 1 to L, which is 24"),
+        ("1,24,24,0", "1,24,24,0: T is 0; use 1 to L, which is 24"),
+        ("1,24,24,25", "1,24,24,25: T is 25; use 1 to L, which is 24"),
+        ("1,8,24,8", "1,8,24,8: T is 8 and M, 8, is less than L, 24: all of the block are asked about; leave T out"),
+        *((case, f"{case!r} is not rows,M,L or rows,M,L,T in whole numbers; write 1,32,512, say, or 1,384,384,32") for case in ("1,24", "1,24,24,8,8", "1,8,2x", "1,2.0,24", "")),
+    ],
+)
+def test_a_case_that_cannot_be_is_one_line_that_names_it(monkeypatch, capsys, case, said):
+    with pytest.raises(SystemExit) as left:
+        lines(monkeypatch, capsys, "step.py", "--cases", "1,8,24", case)
+    assert left.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"step.py: error: argument --cases: {said}"
+
+
+def test_cases_at_the_edge_of_what_can_be_are_measured(monkeypatch, capsys):
+    found = lines(monkeypatch, capsys, "step.py", "--ways", "fused", "--cases", "1,24,24,24", "1,24,24,1", "1,1,24", "1,1,1")
+    assert [(row["M"], row["L"], row["T"]) for row in found] == [(24, 24, 24), (24, 24, 1), (1, 24, 1), (1, 1, 1)]
+    assert all(row["fused"] > 0 for row in found)
+    assert ["fused layers, all states" in row for row in found] == [False, True, False, False]
+
+
 def test_products_are_measured(monkeypatch, capsys):
     assert len(lines(monkeypatch, capsys, "step.py", "--products")) == 8
 

@@ -235,28 +235,48 @@ def test_eval_does_not_go_on_with_a_file_that_was_made_otherwise(other, both, ch
     assert out.read_bytes().startswith(kept)
 
 
-def test_eval_and_batch_do_not_go_on_with_what_another_network_of_the_same_name_wrote(checkpoint, tmp_path):
+def test_no_verb_goes_on_with_what_another_network_of_the_same_name_wrote(checkpoint, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(checkpoint, model)
     (tmp_path / "in.jsonl").write_text('{"prompt": "12"}\n')
-    out = {name: tmp_path / f"{name}.jsonl" for name in ("eval", "batch")}
-    commands = {"eval": ["eval", "sudoku4", "-n", "1", "--out", str(out["eval"])], "batch": ["batch", str(tmp_path / "in.jsonl"), str(out["batch"]), "--max-new-tokens", "4"]}
+    out = {"eval": tmp_path / "eval.jsonl", "batch": tmp_path / "batch.jsonl", "frontier": tmp_path / "frontier"}
+    commands = {
+        "eval": ["eval", "sudoku4", "-n", "1", "--out", str(out["eval"])],
+        "batch": ["batch", str(tmp_path / "in.jsonl"), str(out["batch"]), "--max-new-tokens", "4"],
+        "frontier": ["bench", "frontier", "sudoku4", "--valid", "1", "--test", "1", "--decoders", "threshold:tau=0.5", "--out", str(out["frontier"])],
+    }
     for again in range(2):
-        assert [remask_command(*words, "--model", str(model)).returncode for words in commands.values()] == [0, 0], again
+        assert [remask_command(*words, "--model", str(model)).returncode for words in commands.values()] == [0, 0, 0], again
     tensors = load_file(model / "model.safetensors")
     save_file({name: tensor * 1.001 for name, tensor in tensors.items()}, model / "model.safetensors", metadata={"format": "pt"})
-    for name, words in commands.items():
+    for name, words in [*commands.items(), ("frontier", [*commands["frontier"], "--no-decode"])]:
         refused = remask_command(*words, "--model", str(model))
         assert refused.returncode == 2
-        assert re.fullmatch(rf"error: {re.escape(str(out[name]))} holds results with weights [0-9a-f]{{12}}, not [0-9a-f]{{12}}; name another file, or remove it\n", refused.stderr)
+        remedy = "name another folder" if name == "frontier" else "name another file, or remove it"
+        assert re.fullmatch(rf"error: {re.escape(str(out[name]))} holds results with weights [0-9a-f]{{12}}, not [0-9a-f]{{12}}; {remedy}\n", refused.stderr)
+
+
+def test_eval_and_batch_go_on_with_what_the_same_folder_wrote_under_another_spelling(checkpoint, tmp_path, monkeypatch):
+    shutil.copytree(checkpoint, tmp_path / "runs" / "x")
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text('{"prompt": "12"}\n{"prompt": "3"}\n')
+    for words in (["eval", "sudoku4", "-n", "2", "--out", "out.jsonl"], ["batch", "in.jsonl", "completed.jsonl", "--max-new-tokens", "4"]):
+        out, kept = Path(next(word for word in words if word in ("out.jsonl", "completed.jsonl"))), b""
+        for model in ("runs/x", "./runs/x/", str(tmp_path / "runs" / "x")):
+            done = remask_command(*words, "--model", model)
+            assert done.returncode == 0, done.stderr
+            assert out.read_bytes() == (kept := kept or out.read_bytes())
+            assert {record["settings"]["model"] for record in map(json.loads, kept.splitlines())} == {"runs/x"}
 
 
 def test_a_file_that_does_not_say_what_made_it_is_refused_only_if_that_is_asked(checkpoint, tmp_path):
     model, out, items = remask.load(checkpoint), tmp_path / "results.jsonl", tasks.get("sudoku4").sample(2, seed=0)
     records = evaluate(model, items, max_new_tokens=16, out=out)
     assert evaluate(model, items, max_new_tokens=16, out=out) == records
-    with pytest.raises(RemaskError, match="do not say what made them; name another file, or remove it"):
-        evaluate(model, items, max_new_tokens=16, out=out, settings={"model": "tiny"})
+    for noted in ({}, {"settings": "tiny"}):
+        out.write_text("".join(json.dumps({**record, **noted}) + "\n" for record in records))
+        with pytest.raises(RemaskError, match=r"results\.jsonl holds results without `settings`, so that nothing says what made them; name another file, or remove it"):
+            evaluate(model, items, max_new_tokens=16, out=out, settings={"model": "tiny"})
 
 
 def test_results_of_other_items_are_refused(checkpoint, tmp_path):

@@ -22,6 +22,13 @@ def test_help_and_wrong_verbs_do_not_wait_for_torch(arguments):
     assert done.stderr.splitlines()[-1] == ""
 
 
+def test_loading_a_network_does_not_wait_for_a_compiler(checkpoint):
+    """torch imports one, and sympy with it, to fill a matrix on the meta device."""
+    script = f"import sys, remask; model = remask.load({str(checkpoint)!r}); print('sympy' in sys.modules, 'torch._dynamo' in sys.modules, model.logits)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:2] == ["False", "False"]
+
+
 def test_importing_remask_loads_nothing_before_a_name_is_asked_for():
     script = "import sys, remask; print('torch' in sys.modules, remask.__version__); remask.Threshold(0.9); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

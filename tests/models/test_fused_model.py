@@ -169,6 +169,15 @@ def test_the_head_runs_where_a_decoder_reads(monkeypatch, decoder, reuse, asked)
         assert len(counts) == number + 1
 
 
+@pytest.mark.parametrize("decoder", [spec for spec in (*DECODER_SPECS, "starr:temporal_source=logit,sigma=1") if not remask.parse_decoder(spec).everywhere])
+def test_a_decoder_that_reads_eligible_positions_alone_runs_the_head_once_and_there(monkeypatch, decoder):
+    counts, last = head_of(monkeypatch), canvas()
+    for step in remask.denoise(FusedModel(network("llada")), last, decoder=remask.parse_decoder(decoder)):
+        assert counts == [max(2, int(last.masked.sum()))]
+        last = step.canvas
+        counts.clear()
+
+
 def head_of(monkeypatch):
     """How many positions the head of fused networks is run at, a number each time."""
     counts = []
@@ -224,12 +233,12 @@ def test_an_observer_may_read_everything_afterwards(reuse, shapers):
         assert torch.equal(one.prediction.candidates[real], other.prediction.candidates[real])
         for seen in ("raw", "shaped"):
             belief, read = getattr(one.prediction, seen), getattr(other.prediction, seen)
-            for name in ("confidence", "margin", "sampled_confidence", "entropy", "probabilities", "token"):
+            for name in ("confidence", "margin", "sampled_confidence", "entropy", "height", "probabilities", "token"):
                 near(getattr(read, name)[real], getattr(belief, name)[real])
             where = one.edit.write | one.canvas.masked
             few = read.at(where)
             assert (few.shape, few.at(where).token.shape) == (belief.shape, where.shape)
-            for name in ("confidence", "margin", "sampled_confidence", "entropy", "token", "candidates"):
+            for name in ("confidence", "margin", "sampled_confidence", "entropy", "height", "token", "candidates"):
                 near(getattr(few, name), torch.where(where, getattr(belief, name), 0))
             near(few.logits[real], belief.logits[real])
             for found, expected in zip(few.likeliest(3), belief.likeliest(3), strict=True):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import remask
 from remask import RemaskError
-from remask.cli.options import network_settings
+from remask.cli.opening import network_settings
 from remask.models.fused_model import FusedModel
 from remask.models.loading import locate, precision
 from remask.models.weights import fingerprint
@@ -119,6 +119,21 @@ def test_what_results_depend_on_is_noted_without_fetching_anything(hub, monkeypa
     assert there == {"model": "some/model", "weights": fingerprint(hub / "snapshots" / ("0" * 40)), "device": "cpu", "dtype": "float32"}
     assert absent == {"model": "some/thing", "weights": "elsewhere", "device": "cpu", "dtype": "as stored"}
     assert not asked
+
+
+def test_a_folder_has_one_name_however_it_is_written_and_other_names_stay_as_they_are(tmp_path, monkeypatch):
+    (tmp_path / "runs" / "here").mkdir(parents=True)
+    write(tmp_path / "runs" / "x")
+    write(tmp_path / "runs" / "here" / "y")
+    monkeypatch.chdir(tmp_path / "runs" / "here")
+    for spelling in ("y", "./y", "y/", ".//y/.", "../here/y", str(tmp_path / "runs" / "here" / "y")):
+        assert network_settings(spelling, "cpu", "")["model"] == "y"
+    for spelling in ("../x", "../../runs/x/", str(tmp_path / "runs" / "x"), f"{tmp_path}/runs/here/../x"):
+        assert network_settings(spelling, "cpu", "", fused=True)["model"] == f"{tmp_path / 'runs' / 'x'} fused"
+    for name in ("demo", "some/model", "./absent/"):
+        assert network_settings(name, "cpu", "")["model"] == name
+    monkeypatch.chdir(tmp_path / "runs" / "x")
+    assert network_settings(".", "cpu", "")["model"] == "."
 
 
 @pytest.mark.parametrize("revision", ["other", "1" * 40])

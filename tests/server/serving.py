@@ -1,6 +1,7 @@
 """A server in a thread of the test process, on a free port, over a tiny random checkpoint that can spell and has a chat template."""
 
 import json
+import socket
 import threading
 import time
 import urllib.request
@@ -37,19 +38,21 @@ def write_checkpoint(folder, *, scale=1.0, longest=256):
 
 
 @contextmanager
-def serving(folder, *, engine=None, **settings):
-    """The base address of a running server, and its service."""
+def serving(folder, *, engine=None, held=0, **settings):
+    """The base address of a running server, and its service. held: the bytes that the system takes of an answer before anybody reads it, 0: as it likes, which is megabytes."""
     engine = engine or Engine(remask.load(folder), max_rows=16)
     service = Service(engine, **{"name": "tiny", **settings})
-    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="error", timeout_graceful_shutdown=20))
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error", timeout_graceful_shutdown=20))
+    listening = socket.create_server(("127.0.0.1", 0))
+    if held:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, held)  # connections have it from what they come in by
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{port}", service
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", service
     finally:
         server.should_exit = True
         thread.join()

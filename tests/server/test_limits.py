@@ -1,5 +1,6 @@
 """What the server refuses, with which status and words, and what it survives: bodies without sense, slow and vanished clients, a full queue, shutdown, kill -9."""
 
+import gc
 import http.client
 import json
 import os
@@ -195,8 +196,17 @@ def test_a_client_that_leaves_gives_its_rows_back(letters, stream):
         assert (service.engine.running, service.engine.waiting) == (0, 0)
 
 
+@pytest.fixture
+def uncollected():
+    """What is left alone stays, as it may in a server for minutes."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("uncollected")
 def test_a_reader_who_takes_nothing_holds_up_nobody_and_is_dropped(letters):
-    with serving(letters, limits=Limits(patience=3.0)) as (address, service):
+    with serving(letters, limits=Limits(patience=3.0), held=4096) as (address, service):
         host, port = address.removeprefix("http://").split(":")
         body = json.dumps({**LONG, "n": 8, "stream": True, "include_canvas": True}).encode()
         line = socket.socket()

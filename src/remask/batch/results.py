@@ -30,19 +30,17 @@ class Results:
             raise RemaskError(f"cannot write {self.path}: {error.strerror}; name a file in a folder that exists") from None
         self.file.seek(0)
         end = 0
-        for line in iter(self.file.readline, b""):
+        for number, line in enumerate(iter(self.file.readline, b""), 1):
             torn = not line.endswith(b"\n")
             if torn and is_torn_record(line):
                 self.file.truncate(end)
                 break
             end += len(line)
             try:
-                if torn:
-                    raise ValueError
-                record = json.loads(line)
-                self.done[record["index"]], made = record["key"], dict(record["settings"])
-            except (ValueError, KeyError, TypeError):
-                raise RemaskError(f"{self.path} is no file of results; name another one") from None
+                record = {} if torn else json.loads(line)
+                self.done[record["index"]], made = record["key"], record.get("settings")
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                raise RemaskError(f"{self.path} is no file of results: line {number} is no object with `index` and `key`; name another file") from None
             check_settings(self.path, made, self.settings)
         return self
 

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Rows, Temperature, TopK, TopP, Trace, WindowSpec, network_settings, open_model, open_trace
+from remask.cli.opening import network_settings, open_model, open_trace
+from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Rows, Temperature, TopK, TopP, Trace, WindowSpec
+from remask.cli.progress import counted
 
 
 def run(
@@ -32,8 +34,6 @@ def run(
     workers: Annotated[int | None, typer.Option(help="With --ray: networks, 2 if not said, each on a GPU of its own if --device is cuda.")] = None,
 ) -> None:
     """Complete every line of a file. Lines that fail get an `error` instead of a text, and the exit status is then 1."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from remask.batch import Settings
     from remask.batch import run as work_through
     from remask.batch.cluster import through_ray
@@ -46,7 +46,7 @@ def run(
     settings = Settings(decoder, window, reuse, temperature, top_p, top_k, max_new_tokens, seed)
     engine = None if ray else Engine(open_model(model, device, dtype, fused=fused), max_rows=rows, queue=rows)
     opened = open_trace(trace, engine and engine.model.tokenizer, resume=out.exists())
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True) as progress, opened as file:
+    with counted(transient=True) as progress, opened as file:
         if engine is None:
             asked = {"device": device, "dtype": dtype or None, "fused": fused, "workers": 2 if workers is None else workers}
             work = partial(through_ray, settings=settings, model=model, **asked, rows=rows, trace=file)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from remask.cli.options import Batch, DecoderSpec, Device, Dtype, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec, counting, open_model, parts
+from remask.cli.opening import network_settings, open_model, parts
+from remask.cli.options import Batch, DecoderSpec, Device, Dtype, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec
+from remask.cli.progress import counting
 
 if TYPE_CHECKING:
     from remask.evaluation.frontier_points import Point
@@ -96,12 +98,12 @@ def frontier(
         parts(spec, window, reuse)
     chosen = tasks.get(task)
     swept, reported = chosen.sample(valid, seed=seed, split="valid"), chosen.sample(test, seed=seed, split="test")
-    network = open_model(model or chosen.model, device, dtype)
+    network, noted = open_model(model or chosen.model, device, dtype), network_settings(model or chosen.model, device, dtype)
     with Progress(transient=True) as progress:
         bar = progress.add_task(task, total=None)
         points = judge.frontier(
             network, names, swept, reported, out, make=lambda spec: parts(spec, window, reuse), max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed,
-            sweep=sweep, decode=decode, about={"task": task, "model": model or chosen.model, "window": window, "reuse": reuse},
+            sweep=sweep, decode=decode, about={"task": task, "model": noted["model"], "weights": noted["weights"], "window": window, "reuse": reuse},
             report=lambda what, done, total: progress.update(bar, description=what, completed=done, total=total),
         )  # fmt: skip
     show(points, out, task=task, valid=valid, test=test, window=window)

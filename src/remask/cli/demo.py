@@ -23,7 +23,7 @@ def run(
     """Solve a held-out Sudoku and three held-out word problems with three decoders, and compare their costs."""
     from rich.console import Console
 
-    from remask.cli.options import open_model
+    from remask.cli.opening import open_model
     from remask.evaluation import tasks
 
     console = Console()

@@ -12,26 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from remask.cli import text
-from remask.cli.options import (
-    TASKS,
-    Batch,
-    DecoderSpec,
-    Device,
-    Dtype,
-    Fused,
-    Items,
-    ReuseSpec,
-    Seed,
-    Split,
-    TaskModel,
-    Trace,
-    WindowSpec,
-    counting,
-    network_settings,
-    open_model,
-    open_trace,
-    parts,
-)
+from remask.cli.opening import network_settings, open_model, open_trace, parts
+from remask.cli.options import TASKS, Batch, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, TaskModel, Trace, WindowSpec
+from remask.cli.progress import counting
 
 if TYPE_CHECKING:
     from remask.denoise import Step

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Revision, Seed, Temperature, TopK, TopP, Trace, WindowSpec, open_model, open_trace, parts
+from remask.cli.opening import open_model, open_trace, parts
+from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Revision, Seed, Temperature, TopK, TopP, Trace, WindowSpec
 
 if TYPE_CHECKING:
     from remask.denoise import Step

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from remask.cli.options import Device, Dtype, Fused, Model, Revision, Rows, open_model
+from remask.cli.opening import open_model
+from remask.cli.options import Device, Dtype, Fused, Model, Revision, Rows
 
 
 def run(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from remask.cli.options import Device, Dtype, Seed, TopP, network_settings, open_model
+from remask.cli.opening import network_settings, open_model
+from remask.cli.options import Device, Dtype, Seed, TopP
 
 if TYPE_CHECKING:
     from remask.evaluation.text.measure import Rows

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from remask.cli.progress import counted
+
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, e.g. recipes/sudoku.py, or the name of one of a checkout: fiction-dsl.")],
@@ -57,11 +59,9 @@ def run(
 
 def shown(plan: Any, out: Path, *, hidden: bool, **how: Any) -> Path:
     """The checkpoint of a run, whose metrics are printed as they come, unless hidden; how: as of remask.training.run.train."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from remask.training.run import train
 
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), disable=hidden) as progress:
+    with counted(shown=not hidden) as progress:
         bar = progress.add_task(plan.name, total=plan.steps)
 
         def report(line: dict[str, Any]) -> None:

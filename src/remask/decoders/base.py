@@ -51,6 +51,7 @@ class Decoder(Part, Protocol):
     `rescores`: written tokens are judged by what the model believes of them now, so that a reuse rule may not serve an older belief: the loop then
     computes the written positions of the open block at every pass.
     `everywhere`: False promises that scores, candidates and logits are read at eligible positions only; the network may then predict no others.
+    One that makes such a promise asks for scores: `logits` and `probabilities` are of all positions, and a lazy network (remask.models.fused_model) has to make them anew.
     """
 
     papers: ClassVar[tuple[Paper, ...]] = ()

@@ -134,7 +134,7 @@ class STaRR(Decoder):
     def step(self, view: View, state: Trace) -> tuple[Edit, Trace]:
         belief, masked = view.prediction.raw, view.eligible
         confidence, candidate = belief.confidence, belief.token
-        state = self.remember(view, state, confidence if self.temporal_source == "prob" else belief.logits.amax(-1), candidate)
+        state = self.remember(view, state, confidence if self.temporal_source == "prob" else belief.height, candidate)
         calm = self.temporal_signal(state)
         apart = self.spatial_signal(state, confidence, masked, view)
         tau = self.threshold(calm, apart, state, masked)

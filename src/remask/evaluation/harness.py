@@ -76,12 +76,10 @@ def results_of(items: Sequence[Item], path: Path, settings: Mapping[str, Any] | 
     """index -> record, of what a file holds of these items; RemaskError if it holds results of others, or made under other settings than those named."""
     found = read_records(path)
     for index, record in found.items():
-        if index >= len(items) or items[index].prompt != record["prompt"]:
+        if index >= len(items) or items[index].prompt != record.get("prompt"):
             raise RemaskError(f"{path} holds results of other items; name another file")
-        if settings is not None and "settings" not in record:
-            raise RemaskError(f"{path} holds results that do not say what made them; name another file, or remove it")
         if settings is not None:
-            check_settings(path, record["settings"], settings)
+            check_settings(path, record.get("settings"), settings)
     return found
 
 

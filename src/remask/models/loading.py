@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from remask.errors import RemaskError
 from remask.files import read_object
@@ -37,7 +38,7 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
     family, tokenizer = family_of(config, folder / "config.json"), Tokenizer.from_folder(folder)
     if not issubclass(family, MDLM):
         config = completed(config, tokenizer)
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         model = family(config)
     paths = shards(folder)
     fill(model, paths, config, torch.device(device), wanted or precision(torch.device(device), paths))
@@ -54,6 +55,14 @@ def on_fused_layers(model: Any, source: str | Path) -> Network:
         return FusedModel(model)
     except RemaskError:
         raise RemaskError(f"{source} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out fused (--fused)") from None
+
+
+class Unfilled(TorchFunctionMode):
+    """Parameters made under it get no random numbers, since weights are to come in their place: on the meta device torch imports a compiler to draw none, which takes a second."""
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        options = options or {}
+        return options["tensor"] if getattr(function, "__module__", "") == "torch.nn.init" else function(*arguments, **options)
 
 
 def precision(device: torch.device, paths: list[Path]) -> torch.dtype:

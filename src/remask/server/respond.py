@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from remask.engine import Ticket, Update
 from remask.errors import RemaskError
@@ -34,6 +35,20 @@ class Row:
     answer: Answer
     trace: TraceFile | None = None
     told: int = 0
+
+
+class Events(StreamingResponse):
+    """Server-sent events, which end with the answer: a generator that is merely left ends when it is collected, and its rows would be computed until then."""
+
+    def __init__(self, events: AsyncGenerator[str, None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self.events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self.events.aclose()
 
 
 def named(service: Service, name: str | None) -> None:
@@ -59,7 +74,7 @@ async def respond(service: Service, body: CompletionBody | ChatBody, request: Re
     if body.stream:
         counted = body.stream_options is not None and body.stream_options.include_usage
         events = stream(service, rows, form, show=body.include_canvas, counted=counted, began=began)
-        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        return Events(events)
     if not await finished(service, rows, request):
         return Response(status_code=499)
     return JSONResponse(form.whole([row.answer for row in rows]))
@@ -136,7 +151,7 @@ def failed(update: Update) -> Refused:
     return Refused("the row failed inside the server", status=500)
 
 
-async def stream(service: Service, rows: Sequence[Row], form: Form, *, show: bool, counted: bool, began: float) -> AsyncIterator[str]:
+async def stream(service: Service, rows: Sequence[Row], form: Form, *, show: bool, counted: bool, began: float) -> AsyncGenerator[str, None]:
     """Server-sent events: settled text as it grows, with `show` every step's record, with `counted` the counts at the end."""
     spelling, silent = Spelling(service.engine.model.tokenizer), True
     try:

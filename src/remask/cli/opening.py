@@ -1,0 +1,80 @@
+"""From what options name to what a verb works with: parts, a network and how results note it, the file of a trace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from remask.trace.file import TraceFile
+
+
+def parts(decoder: str, window: str, reuse: str) -> dict[str, Any]:
+    """Spec strings as the keyword arguments of generate."""
+    import remask
+
+    return {"decoder": remask.parse_decoder(decoder), "window": remask.parse_window(window), "reuse": remask.parse_reuse(reuse)}
+
+
+def open_model(model: str, device: str, dtype: str, revision: str | None = None, *, fused: bool = False) -> Any:
+    """The loaded network, on fused layers if wanted."""
+    import torch
+
+    import remask
+
+    with naming(device):
+        torch.empty(0, device=device)
+    if torch.device(device).type == "cpu":  # numbers below 1e-38 are worth nothing and slow some networks down tenfold
+        torch.set_flush_denormal(True)
+    return remask.load(model, device=device, dtype=dtype or None, revision=revision, fused=fused)
+
+
+@contextmanager
+def naming(device: str) -> Iterator[None]:
+    """An error of torch about a device, as one line that names it."""
+    from remask.errors import RemaskError
+
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        raise RemaskError(f"cannot use device {device!r} ({str(error).splitlines()[0]}); try --device cpu") from None
+
+
+def network_settings(model: str, device: str, dtype: str, *, fused: bool = False) -> dict[str, str]:
+    """What results depend on of a network, as a file of results notes it; what it is computed on by its kind, so that a run may go on on another card."""
+    import torch
+
+    from remask.errors import RemaskError
+    from remask.models.loading import as_dtype, locate, precision
+    from remask.models.weights import fingerprint, shards
+
+    wanted = as_dtype(dtype or None)
+    with naming(device):
+        kind = torch.device(device)
+    try:
+        folder = locate(model, fetch=False)
+        weights, computed = fingerprint(folder), str(wanted or precision(kind, shards(folder)))
+    except RemaskError:  # a checkpoint that only workers have
+        weights, computed = "elsewhere", str(wanted or "as stored")
+    return {"model": named(model) + " fused" * fused, "weights": weights, "device": kind.type, "dtype": computed.removeprefix("torch.")}
+
+
+def named(model: str) -> str:
+    """A folder that is there by its place below the working directory, or else its whole path, in whatever way it was written; another name as it stands.
+
+    Not by its whole path in any case: results may be gone on with where the same tree stands elsewhere. Links are not followed, for the same reason.
+    """
+    folder, here = Path(os.path.abspath(model)), Path.cwd()
+    if not folder.is_dir():
+        return model
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
+def open_trace(path: Path | None, tokenizer: Any, *, resume: bool = False) -> AbstractContextManager[TraceFile | None]:
+    """The file of --trace, or None without one; resume: go on with one that is there."""
+    from remask.trace.file import TraceFile
+
+    return nullcontext() if path is None else TraceFile(path, tokenizer, resume=resume)
