@@ -6,6 +6,7 @@ import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 
 import remask
+from remask.engine import Engine
 from remask.models.fused import Fused
 from remask.models.fused_model import FusedModel
 from remask.models.quantised import fp8
@@ -48,6 +49,7 @@ def half(rank, folder):
             (Fused, "fused layers do not take"),
             (FusedModel, "fused layers do not take"),
             (fp8, "cannot be turned into float8"),
+            (Engine, "admit rows each by its own memory"),
         ):
             with pytest.raises(remask.RemaskError, match=why):
                 refuses(model)

@@ -32,7 +32,7 @@ def groups(length: Tensor, width: int, base: int, skip: int, merge: bool) -> Ten
         chosen = inside & (group < 0) & (slot % stride.clamp(min=1)[:, None] == 0) & (stride > 0)[:, None]
         group = torch.where(chosen, rounds[:, None], group)
         rounds = rounds + chosen.any(1)
-        width_left = width // base**skip if base > 1 else 0
+        width_left = width // base**skip
         skip += 1
         stride = stride // base
         if width_left == 0:

@@ -41,6 +41,10 @@ class Engine:
         for name, value in (("max_rows", max_rows), ("queue", queue)):
             if value < 1:
                 raise RemaskError(f"{name} is {value}; it must be 1 or more")
+        if getattr(model, "processes", 1) > 1:
+            raise RemaskError(
+                f"the network is split over {model.processes} processes, which would admit rows each by its own memory; decode batches with remask.generate, or load it whole"
+            )
         self.model, self.max_rows, self.queue = model, max_rows, queue
         self._passes = unpadded(model)
         self.memory = free_bytes(model) if memory is None else memory
