@@ -41,7 +41,7 @@ class Bench:
         """A fresh one a setting: its stores and graphs go with it."""
         if self.way == "loop":
             return self.plain
-        return Captured(self.plain, body=self.body)
+        return Captured(self.plain, body=self.body, sizes=self.chosen.sizes)
 
     def run(self, model: Any, rows: int, prompt: int, new: int, **parts: Any) -> tuple[float, Any]:
         """Seconds of one decode, and its last step."""
@@ -146,6 +146,7 @@ def main() -> None:
     arguments.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
     arguments.add_argument("--way", choices=("loop", "captured", "fused", "joined", "compiled"), default="fused")
     arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--sizes", type=int, default=4, help="of passes, as of Captured")
     arguments.add_argument("--new", nargs="+", type=int, default=[128, 512], help="new tokens of reuse")
     arguments.add_argument("--lengths", nargs="+", type=int, default=[64, 512, 1024], help="canvases of locks")
     arguments.add_argument("--rows", nargs="+", type=int, default=[1, 8], help="rows of locks")

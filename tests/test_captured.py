@@ -206,9 +206,9 @@ def test_early_stop_and_text_behave_as_ever(checkpoint):
     assert [(one.tokens, one.stats.forwards) for one in plain] == [(one.tokens, one.stats.forwards) for one in fixed]
 
 
-@pytest.mark.parametrize("bad", [{"graphs": 0}, {"sessions": 0}])
+@pytest.mark.parametrize("bad", [{"graphs": 0}, {"sessions": 0}, {"sizes": 0}])
 def test_room_for_nothing_is_refused(bad):
-    with pytest.raises(remask.RemaskError, match=r"graphs is \d+ and sessions \d+; both must be 1 or more"):
+    with pytest.raises(remask.RemaskError, match=r"graphs is \d+, sessions \d+ and sizes \d+; all must be 1 or more"):
         Captured(network("llada"), **bad)
 
 
@@ -223,9 +223,9 @@ def test_a_bucket_that_was_chosen_too_small_is_noticed(monkeypatch, body, small)
     """After the first pass, so that others keep what they need."""
     calls = []
 
-    def chosen(count, length, **fine):
-        calls.append("computed" if fine else "asked")
-        return rung(count, length, **fine) // (4 if calls[-1] == small and len(calls) > 1 else 1)
+    def chosen(count, length, **sizes):
+        calls.append("computed" if sizes else "asked")
+        return rung(count, length, **sizes) // (4 if calls[-1] == small and len(calls) > 1 else 1)
 
     monkeypatch.setattr("remask.captured.rung", chosen)
     with pytest.raises(remask.RemaskError, match="met more active positions than its bucket holds"):
@@ -260,24 +260,24 @@ def test_states_are_put_where_they_predict_and_a_row_without_any_keeps_its_own(s
     assert found[..., 0].tolist() == [[0, 0, 12 - shift, 13 - shift, 0], [0, 0, 0, 0, 0]]
 
 
-@pytest.mark.parametrize(("fine", "waste", "most"), [(False, 0.5, 20), (True, 0.25, 36)])
-def test_a_bucket_holds_what_it_is_chosen_for_and_little_more(fine, waste, most):
+@pytest.mark.parametrize(("between", "waste", "most"), [(2, 0.5, 20), (4, 0.25, 36), (8, 0.125, 64)])
+def test_a_bucket_holds_what_it_is_chosen_for_and_little_more(between, waste, most):
     for length in (5, 40, 300, 3000):
-        sizes = [rung(count, length, fine=fine) for count in range(length + 1)]
+        sizes = [rung(count, length, sizes=between) for count in range(length + 1)]
         assert all(count <= size <= max(count + 8, (1 + waste) * count) for count, size in enumerate(sizes))
         assert sizes == sorted(sizes)
         assert len(set(sizes)) <= most
 
 
 def test_sizes_are_fine_where_positions_cost_time_and_few_where_weights_do():
-    sizes = {}
-    for rows in (1, 8):
-        captured = Captured(network("llada"))
+    met = {}
+    for rows, sizes in ((1, 8), (8, 2), (8, 4), (8, 8)):
+        captured = Captured(network("llada"), sizes=sizes)
         steps = remask.denoise(captured, canvas([[3, 1, 4]] * rows, 60), reuse=remask.SureLock(eps=1e9, gate=100.0))
-        sizes[rows] = {session.bucket.chosen for _ in steps for session in captured.sessions.values()} - {None}
-    assert 40 in sizes[8]
-    assert 40 not in sizes[1]
-    assert sizes[1] < sizes[8]
+        met[rows, sizes] = {session.bucket.chosen for _ in steps for session in captured.sessions.values()} - {None}
+    assert 40 in met[8, 4]
+    assert 40 not in met[8, 2]
+    assert met[1, 8] == met[8, 2] < met[8, 4] <= met[8, 8]
 
 
 def test_copies_may_be_made_of_one_anothers_sources():

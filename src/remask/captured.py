@@ -38,13 +38,15 @@ class Captured:
     The host waits once a pass, for seven numbers. One run at a time of the same shape and plan. Rows that are done are still computed until all are: an engine should replace them.
 
     graphs: most graphs kept. sessions: most combinations of batch, length and plan kept, with their stores; the least recently used goes first.
+    sizes: of passes above 128 positions of all rows, between a power of two and the next. With more of them fewer positions are computed in vain, and more passes
+    have to be recorded: a run of SureLock meets every size, and each costs a session two slow passes.
     body: how the network computes; None takes its fused layers if it was loaded on them, else its own forward.
     """
 
-    def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 96, sessions: int = 4) -> None:
-        if graphs < 1 or sessions < 1:
-            raise RemaskError(f"graphs is {graphs} and sessions {sessions}; both must be 1 or more")
-        self.model, self.most_sessions = model, sessions
+    def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 96, sessions: int = 4, sizes: int = 4) -> None:
+        if min(graphs, sessions, sizes) < 1:
+            raise RemaskError(f"graphs is {graphs}, sessions {sessions} and sizes {sizes}; all must be 1 or more")
+        self.model, self.most_sessions, self.sizes = model, sessions, sizes
         self.body: Body = body or getattr(model, "body", None) or Plain(model)
         self.mask_id: int = model.mask_id
         self.eos_ids: tuple[int, ...] = model.eos_ids
@@ -136,8 +138,9 @@ class Session:
             following = None
             if not signals.done:
                 length = state.canvas.shape[1]
-                fine = len(state.seeds) * signals.computed > FEW
-                self.bucket = Bucket(None if signals.whole else rung(signals.computed, length, fine=fine), rung(signals.asked, length), idle=not signals.busy)
+                sizes = self.owner.sizes if len(state.seeds) * signals.computed > FEW else 2  # few positions take as long as the weights
+                chosen = None if signals.whole else rung(signals.computed, length, sizes=sizes)
+                self.bucket = Bucket(chosen, rung(signals.asked, length), idle=not signals.busy)
                 following = self.handed(self.owner.recorder((self.key, self.bucket), self.again))
             yield seen
             if following is None:

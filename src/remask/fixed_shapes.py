@@ -141,13 +141,13 @@ def forgets(plan: Plan, shift: int) -> bool:
     return plan.reuse.covers and not plan.reuse.compares and not plan.decoder.everywhere and not (shift and plan.reuse.lone)
 
 
-def rung(count: int, length: int, *, fine: bool = False) -> int:
-    """The smallest bucket that holds `count` positions of a canvas of `length`: multiples of 8, and of them two (fine: four) between a power of two and the next.
+def rung(count: int, length: int, *, sizes: int = 2) -> int:
+    """The smallest bucket that holds `count` positions of a canvas of `length`: multiples of 8, and of them at most `sizes` between a power of two and the next.
 
-    From 33 positions on fine ones cost up to a quarter of positions too many, the others up to a half; below, up to seven. Each is recorded when it is met.
+    From 16 times `sizes` positions on it holds up to 1 / sizes of positions too many; below, up to seven. Each is recorded when it is met.
     """
     octave = 1 << max(0, count - 1).bit_length()
-    step = max(8, octave // (8 if fine else 4))
+    step = max(8, octave // (2 * sizes))
     return min(length, max(8, -(-count // step) * step))
 
 
