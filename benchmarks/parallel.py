@@ -4,7 +4,7 @@
     torchrun --nproc-per-node 2 benchmarks/parallel.py --shape tiny-llada --dtype float32  # whether the tokens are the same
     torchrun --nproc-per-node 2 benchmarks/parallel.py --tiny --device cpu                 # the same code over gloo, for its errors
 
-Every process makes the whole network, decodes with it, splits it and decodes again, by the plain loop and by recorded passes: `dual` on blocks of 32, two tokens a
+Every process makes the whole network, decodes with it, splits it and decodes again, each by the plain loop and by recorded passes: `dual` on blocks of 32, two tokens a
 forward. In float32 the tokens should be equal; in bfloat16 sums over processes are rounded in another order, and with random weights many tokens are near ties.
 """
 
@@ -67,6 +67,8 @@ def main() -> None:
         print(f"{environment(model.device, model.dtype)}; {chosen.rows} rows of {prompt} + {new}")
     alone, expected = decoded(model, chosen.rows, prompt, new, block, rounds)
     say("one", alone, expected, expected[:, prompt:])
+    say("one, captured", *decoded(remask.Captured(model), chosen.rows, prompt, new, block, rounds), expected[:, prompt:])
+    gc.collect()
     split = tensor_parallel(model)
     for way, kind in {"split": None, "split, captured": remask.Captured}.items():
         together, found = decoded(split if kind is None else kind(split), chosen.rows, prompt, new, block, rounds)
