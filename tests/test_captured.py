@@ -260,13 +260,22 @@ def test_states_are_put_where_they_predict_and_a_row_without_any_keeps_its_own(s
     assert found[..., 0].tolist() == [[0, 0, 12 - shift, 13 - shift, 0], [0, 0, 0, 0, 0]]
 
 
-@pytest.mark.parametrize(("between", "waste", "most"), [(2, 0.5, 20), (4, 0.25, 36), (8, 0.125, 64)])
+@pytest.mark.parametrize(("between", "waste", "most"), [(1, 1.0, 11), (2, 0.5, 20), (4, 0.25, 36), (8, 0.125, 64)])
 def test_a_bucket_holds_what_it_is_chosen_for_and_little_more(between, waste, most):
     for length in (5, 40, 300, 3000):
         sizes = [rung(count, length, sizes=between) for count in range(length + 1)]
         assert all(count <= size <= max(count + 8, (1 + waste) * count) for count, size in enumerate(sizes))
         assert sizes == sorted(sizes)
         assert len(set(sizes)) <= most
+
+
+@pytest.mark.parametrize("between", [1, 2, 3, 5, 7, 8, 9])
+def test_buckets_are_multiples_of_eight_of_any_number_between_two_powers(between):
+    sizes = [rung(count, 4096, sizes=between) for count in range(4097)]
+    assert all(count <= size <= (1 + 1 / between) * count + 8 for count, size in enumerate(sizes))
+    assert all(size % 8 == 0 for size in sizes)
+    for power in (64, 256, 1024, 2048):
+        assert len({size for size in sizes if power < size <= 2 * power}) <= between
 
 
 def test_sizes_are_fine_where_positions_cost_time_and_few_where_weights_do():

@@ -144,11 +144,12 @@ def forgets(plan: Plan, shift: int) -> bool:
 def rung(count: int, length: int, *, sizes: int = 2) -> int:
     """The smallest bucket that holds `count` positions of a canvas of `length`: multiples of 8, and of them at most `sizes` between a power of two and the next.
 
-    From 16 times `sizes` positions on it holds up to 1 / sizes of positions too many; below, up to seven. Each is recorded when it is met.
+    It holds up to 1 / sizes of positions too many, and up to seven more. Each is recorded when it is met.
     """
     octave = 1 << max(0, count - 1).bit_length()
-    step = max(8, octave // (2 * sizes))
-    return min(length, max(8, -(-count // step) * step))
+    step = 8 * max(1, -(-octave // (16 * sizes)))
+    steps = -(-(count - octave // 2) // step)
+    return min(length, max(8, min(octave, octave // 2 + steps * step)))
 
 
 def everywhere(active: Tensor) -> tuple[Tensor, Tensor]:
