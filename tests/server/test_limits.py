@@ -1,5 +1,6 @@
 """What the server refuses, with which status and words, and what it survives: bodies without sense, slow and vanished clients, a full queue, shutdown, kill -9."""
 
+import asyncio
 import gc
 import http.client
 import json
@@ -18,7 +19,9 @@ import pytest
 import remask
 from remask.engine import Engine
 from remask.server import bridge
+from remask.server.app import create_app
 from remask.server.limits import Limits
+from remask.server.service import Service
 from remask.trace.file import read
 from tests.server.serving import post, serving
 
@@ -217,6 +220,25 @@ def test_a_reader_who_takes_nothing_holds_up_nobody_and_is_dropped(letters):
         assert post(address, "/v1/completions", {"prompt": "abc", "max_tokens": 5})[0] == 200
         until(lambda: service.engine.running == 0)
         line.close()
+
+
+def test_a_reader_who_takes_not_even_the_head_of_a_stream_gives_his_rows_back(letters):
+    """As behind an earlier answer on the same connection that he left unread: nothing of the stream was begun."""
+    service = Service(Engine(remask.load(letters)), "tiny", limits=Limits(patience=0.1))
+    body = json.dumps({**LONG, "n": 3, "stream": True}).encode()
+    scope = {"type": "http", "method": "POST", "path": "/v1/completions", "query_string": b"", "headers": [(b"content-type", b"application/json")]}
+    messages = [{"type": "http.request", "body": body}]
+
+    async def receive():
+        return messages.pop() if messages else await asyncio.Event().wait()
+
+    async def send(_):
+        await asyncio.Event().wait()
+
+    asyncio.run(create_app(service)(scope, receive, send))
+    assert service.engine.waiting == 3
+    service.engine.step()
+    assert (service.engine.running, service.engine.waiting) == (0, 0)
 
 
 def test_a_stream_with_nothing_to_tell_says_that_it_lives(letters, monkeypatch):

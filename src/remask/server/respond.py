@@ -38,17 +38,22 @@ class Row:
 
 
 class Events(StreamingResponse):
-    """Server-sent events, which end with the answer: a generator that is merely left ends when it is collected, and its rows would be computed until then."""
+    """Server-sent events of rows, which are given back with the end of the answer.
 
-    def __init__(self, events: AsyncGenerator[str, None]) -> None:
+    A generator that is merely left ends when it is collected, and its rows would be computed until then; one that was never begun, for a client who takes not even the
+    head of the answer, ends without a word.
+    """
+
+    def __init__(self, events: AsyncGenerator[str, None], rows: Sequence[Row]) -> None:
         super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
-        self.events = events
+        self.events, self.rows = events, rows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
             await self.events.aclose()
+            give_back(self.rows)
 
 
 def named(service: Service, name: str | None) -> None:
@@ -74,7 +79,7 @@ async def respond(service: Service, body: CompletionBody | ChatBody, request: Re
     if body.stream:
         counted = body.stream_options is not None and body.stream_options.include_usage
         events = stream(service, rows, form, show=body.include_canvas, counted=counted, began=began)
-        return Events(events)
+        return Events(events, rows)
     if not await finished(service, rows, request):
         return Response(status_code=499)
     return JSONResponse(form.whole([row.answer for row in rows]))
