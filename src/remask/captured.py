@@ -53,6 +53,7 @@ class Captured:
         self.max_length: int | None = model.max_length
         self.evaluations: int = model.evaluations
         self.shift: int = model.shift
+        self.processes: int = getattr(model, "processes", 1)
         self.config: Any = getattr(model, "config", {})
         self.tokenizer: Any = getattr(model, "tokenizer", None)
         self.recorder = Recorder(torch.device(getattr(model, "device", None) or "cpu"), most=graphs)

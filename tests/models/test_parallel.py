@@ -50,6 +50,7 @@ def half(rank, folder):
             (FusedModel, "fused layers do not take"),
             (fp8, "cannot be turned into float8"),
             (Engine, "admit rows each by its own memory"),
+            (lambda model: Engine(remask.Captured(model)), "admit rows each by its own memory"),
         ):
             with pytest.raises(remask.RemaskError, match=why):
                 refuses(model)
