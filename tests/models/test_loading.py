@@ -132,6 +132,10 @@ def test_a_folder_has_one_name_however_it_is_written_and_other_names_stay_as_the
         assert network_settings(spelling, "cpu", "", fused=True)["model"] == f"{tmp_path / 'runs' / 'x'} fused"
     for name in ("demo", "some/model", "./absent/"):
         assert network_settings(name, "cpu", "")["model"] == name
+    (tmp_path / "elsewhere" / "in").mkdir(parents=True)
+    write(tmp_path / "elsewhere" / "y")
+    (tmp_path / "runs" / "here" / "link").symlink_to(tmp_path / "elsewhere" / "in")
+    assert network_settings("link/../y", "cpu", "")["model"] == "link/../y"
     monkeypatch.chdir(tmp_path / "runs" / "x")
     assert network_settings(".", "cpu", "")["model"] == "."
 

@@ -65,10 +65,11 @@ def network_settings(model: str, device: str, dtype: str, *, fused: bool = False
 def named(model: str) -> str:
     """A folder that is there by its place below the working directory, or else its whole path, in whatever way it was written; another name as it stands.
 
-    Not by its whole path in any case: results may be gone on with where the same tree stands elsewhere. Links are not followed, for the same reason.
+    Not by its whole path in any case: results may be gone on with where the same tree stands elsewhere. Links are not followed, for the same reason, so that a way up out of
+    one (link/..), which leads elsewhere than it reads, stands as it was written.
     """
     folder, here = Path(os.path.abspath(model)), Path.cwd()
-    if not folder.is_dir():
+    if not (folder.is_dir() and Path(model).is_dir() and folder.samefile(model)):
         return model
     return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
