@@ -55,6 +55,16 @@ def test_a_network_loaded_on_fused_layers_is_recorded_on_them(family, prompts):
     same(*both(model, canvas(prompts), decoder=remask.Threshold(0.2), window=remask.Blocks(6), reuse=remask.Dual()))
 
 
+def test_a_network_may_have_a_body_of_its_own():
+    """A usual name for the layers of one."""
+    chain = chain_b()
+    chain.body = torch.nn.Identity()
+    same(*both(chain, remask.Canvas.from_prompts(PROMPTS, max_new_tokens=12, mask_id=8), decoder=remask.Threshold(0.2)))
+    model = network("mdlm")
+    model.body = torch.nn.Identity()
+    assert isinstance(model.body, torch.nn.Identity)
+
+
 @pytest.mark.parametrize(("family", "reuse"), list(itertools.product(CONFIGS, REUSES)))
 def test_every_network_and_reuse_rule_computes_the_same(family, reuse):
     parts = {"decoder": remask.Threshold(0.2), "window": remask.parse_window("blocks:6"), "reuse": remask.parse_reuse(reuse)}

@@ -47,7 +47,7 @@ class Captured:
         if min(graphs, sessions, sizes) < 1:
             raise RemaskError(f"graphs is {graphs}, sessions {sessions} and sizes {sizes}; all must be 1 or more")
         self.model, self.most_sessions, self.sizes = model, sessions, sizes
-        self.body: Body = body or getattr(model, "body", None) or Plain(model)
+        self.body: Body = body or getattr(model, "recorded", None) or Plain(model)
         self.mask_id: int = model.mask_id
         self.eos_ids: tuple[int, ...] = model.eos_ids
         self.max_length: int | None = model.max_length

@@ -48,7 +48,7 @@ class Network(nn.Module):
     ragged: nothing in `hidden` is by rows but attention, so that it takes the memory of remask.models.ragged.
     lazy: the loop keeps states in place of logits, and runs the head where a decoder reads (remask.compute.Kept).
     processes: over how many it is split (remask.models.parallel).
-    body: what Captured records of it (remask.models.bodies); None: its own forward.
+    recorded: what Captured records of it (remask.models.bodies); None: its own forward.
     """
 
     evaluations = 1
@@ -56,7 +56,7 @@ class Network(nn.Module):
     ragged = False
     lazy = False
     processes = 1
-    body: Any = None
+    recorded: Any = None
 
     def __init__(self, *, mask_id: int, eos_ids: tuple[int, ...], max_length: int | None, vocab_size: int) -> None:
         super().__init__()

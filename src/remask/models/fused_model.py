@@ -43,7 +43,7 @@ class FusedModel(Network):
         return self.own.parts
 
     @property
-    def body(self) -> Fused:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def recorded(self) -> Fused:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.layers
 
     def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:

@@ -13,7 +13,7 @@ def fp8(model: Network) -> Network:
 
     Embedding and head stay: the head's logits decide. Needs a GPU of compute capability 8.9 or more. Not measured by us yet. The fused layers don't take it.
     """
-    if model.body is not None:
+    if model.recorded is not None:
         raise RemaskError("fused layers do not take float8; load the network without fused, or leave out float8")
     if model.processes > 1:
         raise RemaskError(f"a network split over {model.processes} processes cannot be turned into float8; leave out one of the two")
