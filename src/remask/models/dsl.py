@@ -41,10 +41,11 @@ class Converter(nn.Module):
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
-        self.directions = nn.Parameter(torch.randn(vocabulary, width))
+        self.directions = nn.Parameter(torch.empty(vocabulary, width))
+        nn.init.normal_(self.directions)
         self.beta = nn.Parameter(torch.ones(()))
         self.bias = nn.Parameter(torch.empty(vocabulary + 1))
-        self.expect(torch.full((vocabulary,), 1 / vocabulary))
+        self.expect(torch.full((vocabulary,), 1 / vocabulary, device="cpu"))  # a logarithm on the meta device would import torch's compiler
 
     @property
     def codes(self) -> Tensor:
