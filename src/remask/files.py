@@ -57,6 +57,13 @@ def check_settings(path: Path, before: Any, now: Mapping[str, Any], remedy: str 
             raise RemaskError(f"{path} holds results with {name} {before.get(name)}, not {now.get(name)}; {remedy}")
 
 
+def index_of(record: Any) -> int:
+    """What a line of results, as read, says of its place; a ValueError, KeyError or TypeError if it is none."""
+    if not isinstance(index := record["index"], int) or index < 0:
+        raise ValueError(index)
+    return index
+
+
 def is_torn_record(line: bytes) -> bool:
     """Whether a line without its end may have become one of results, all of which begin with their index; else it is somebody's only line, and not to be cut."""
     start = b'{"index": '

@@ -164,7 +164,7 @@ def test_results_of_other_lines_or_settings_are_refused(checkpoint, tmp_path):
         read(tmp_path / "absent.jsonl")
 
 
-@pytest.mark.parametrize("wrong", [{}, {"index": 0}, {"key": ""}, {"index": [], "key": ""}, "index key", [], None, 1])
+@pytest.mark.parametrize("wrong", [{}, {"index": 0}, {"key": ""}, {"index": [], "key": ""}, {"index": "0", "key": ""}, {"index": -1, "key": ""}, "index key", [], None, 1])
 def test_a_line_that_is_no_result_is_named(wrong, checkpoint, tmp_path):
     model, out = remask.load(checkpoint), tmp_path / "out.jsonl"
     source = write(tmp_path / "in.jsonl", many(2))

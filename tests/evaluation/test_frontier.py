@@ -235,6 +235,13 @@ def test_a_file_of_something_else_is_refused_though_its_last_line_has_no_end(hel
         read_records(tmp_path / "results.jsonl")
 
 
+@pytest.mark.parametrize("line", ["[1]", '{"index": "0"}', '{"index": 0.0}', '{"index": -1}', '{"index": null}', "[" * 100_000])
+def test_a_line_that_is_no_result_makes_a_file_no_results(line, tmp_path):
+    (tmp_path / "results.jsonl").write_text('{"index": 0}\n' + line + "\n")
+    with pytest.raises(RemaskError, match="is no results file; name another one"):
+        read_records(tmp_path / "results.jsonl")
+
+
 def test_every_line_says_where_it_was_measured_and_what_it_cost(checkpoint, tmp_path):
     swept(checkpoint, tmp_path, task="sudoku4")
     lines = [json.loads(line) for line in (tmp_path / "frontier.jsonl").read_text().splitlines()]

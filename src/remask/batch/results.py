@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.errors import RemaskError
-from remask.files import check_settings, is_torn_record
+from remask.files import check_settings, index_of, is_torn_record
 
 
 class Results:
@@ -38,7 +38,7 @@ class Results:
             end += len(line)
             try:
                 record = {} if torn else json.loads(line)
-                self.done[record["index"]], made = record["key"], record.get("settings")
+                self.done[index_of(record)], made = record["key"], record.get("settings")
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise RemaskError(f"{self.path} is no file of results: line {number} is no object with `index` and `key`; name another file") from None
             check_settings(self.path, made, self.settings)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.errors import RemaskError
-from remask.files import cut_torn_line, is_torn_record
+from remask.files import cut_torn_line, index_of, is_torn_record
 
 
 def read_records(path: Path) -> dict[int, dict[str, Any]]:
@@ -20,8 +20,8 @@ def read_records(path: Path) -> dict[int, dict[str, Any]]:
         if not is_torn_record(torn):
             raise ValueError
         records = [json.loads(line) for line in lines]
-        return {record["index"]: record for record in records}
-    except (ValueError, KeyError, TypeError):
+        return {index_of(record): record for record in records}
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise RemaskError(f"{path} is no results file; name another one") from None
 
 
