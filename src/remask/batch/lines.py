@@ -57,7 +57,7 @@ def parse(text: bytes) -> dict[str, Any]:
     """A line as an object with exactly one source of its prompt."""
     try:
         line = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RemaskError(f"the line is not valid JSON ({error}); write one object a line") from None
     if not isinstance(line, dict):
         raise RemaskError(f"the line holds {type(line).__name__}; write one object a line")
