@@ -24,6 +24,9 @@ _REUSES = Registry("reuse", Reuse, REUSES)
 _SAMPLERS = Registry("sampler", Sampler, SAMPLERS)
 REGISTRIES = (_DECODERS, _WINDOWS, _REUSES, _SAMPLERS)
 
+DEEPEST = 16
+"""Most parts inside one another: each is a call inside another wherever it is read, and spec strings come from strangers too."""
+
 
 def parse_decoder(text: str) -> Decoder:
     """A decoder from its spec string; RemaskError names what is wrong and what exists."""
@@ -134,6 +137,8 @@ def _split(text: str) -> list[str]:
         depth += (character == "(") - (character == ")")
         if depth < 0:
             break
+        if depth > DEEPEST:
+            raise RemaskError(f"parts stand more than {DEEPEST} deep inside one another in {text[:40]!r}...; use fewer")
         if character == "," and depth == 0:
             parts.append(current)
             current = ""

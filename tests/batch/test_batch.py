@@ -89,13 +89,14 @@ def test_bad_lines_stand_beside_the_good_ones(checkpoint, tmp_path):
         {"prompt": ""},
         {"messages": [{"role": "user", "content": "1"}]},
         "[" * 100_000,
+        {"prompt": "1", "reuse": "dual:inner=(" * 1000 + "fresh" + ")" * 1000},
     ]
     source = write(tmp_path / "in.jsonl", [{"prompt": "1"}, *bad, {"prompt": "2", "id": 7}])
     (tmp_path / "in.jsonl").write_bytes(source.read_bytes() + b'{"prompt": "\xff"}\n')
     assert complete(source, tmp_path / "out.jsonl", remask.load(checkpoint)) == len(bad) + 1
     found = records(tmp_path / "out.jsonl")
     assert [record["index"] for record in found] == list(range(len(bad) + 3))
-    words = ["JSON", "list", "decodr", "exactly one", "sloth", "max_new_tokens", "501", "99", "infill", "empty", "template", "JSON"]
+    words = ["JSON", "list", "decodr", "exactly one", "sloth", "max_new_tokens", "501", "99", "infill", "empty", "template", "JSON", "16 deep"]
     assert all(word in record["error"] for word, record in zip(words, found[1:], strict=False))
     assert "error" not in found[0]
     assert "error" not in found[len(bad) + 1]
