@@ -149,6 +149,28 @@ def test_an_error_stays_with_its_request(reuse):
         assert told(tickets[number].result(0)) == alone(model, requests[number])
 
 
+@dataclass(frozen=True)
+class Shy(remask.LowConfidence):
+    """Begins no row whose prompt starts with 5."""
+
+    def init(self, canvas):
+        if (canvas.tokens[:, 0] == 5).any():
+            raise ZeroDivisionError("a part's own mistake")
+        return super().init(canvas)
+
+
+def test_a_row_that_cannot_begin_ends_with_its_error_and_those_behind_it_are_admitted():
+    model, decoder = network("llada"), Shy()
+    requests = [Request([first, 2], 6, decoder=decoder) for first in (1, 5, 3)]
+    engine = Engine(model, max_rows=1)
+    tickets = [engine.submit(request) for request in requests]
+    run(engine)
+    with pytest.raises(ZeroDivisionError, match="own mistake"):
+        tickets[1].result(0)
+    for number in (0, 2):
+        assert told(tickets[number].result(0)) == alone(model, requests[number])
+
+
 class Spoilt(remask.testing.MarkovDenoiser):
     """NaN for rows that hold a 3 at the start: a checkpoint with a hole."""
 
