@@ -19,15 +19,15 @@ def check_size(path: Path, most: int = MOST) -> None:
         raise RemaskError(f"{path} has {size:,} bytes, more than {most:,}; download it again")
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object."""
+def read_object(path: Path, *, remedy: str = "download it again") -> dict[str, Any]:
+    """A JSON object; an error ends in what to do about it."""
     check_size(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise RemaskError(f"{path} is not valid JSON ({error}); download it again") from None
+        raise RemaskError(f"{path} is not valid JSON ({error}); {remedy}") from None
     if not isinstance(value, dict):
-        raise RemaskError(f"{path} holds {type(value).__name__}, not an object; download it again")
+        raise RemaskError(f"{path} holds {type(value).__name__}, not an object; {remedy}")
     return value
 
 

@@ -182,6 +182,13 @@ def test_a_folder_of_other_settings_is_refused(checkpoint, tmp_path):
     swept(checkpoint, tmp_path, window="whole")
 
 
+@pytest.mark.parametrize(("left", "why"), [('{"window": ', "is not valid JSON"), ("[1]", "holds list, not an object")])
+def test_a_note_that_is_broken_is_named(left, why, checkpoint, tmp_path):
+    (tmp_path / "run.json").write_text(left)
+    with pytest.raises(RemaskError, match=rf"run.json {why}.*; begin anew in another folder"):
+        swept(checkpoint, tmp_path)
+
+
 def test_a_run_that_was_cut_off_is_reported_as_far_as_it_came_and_on_another_device(checkpoint, tmp_path, monkeypatch):
     with pytest.raises(RemaskError, match="no run was begun"):
         swept(checkpoint, tmp_path, decode=False)

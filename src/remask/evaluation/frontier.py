@@ -17,7 +17,7 @@ from remask.evaluation.harness import Encoded, encoded, environment, evaluate, r
 from remask.evaluation.intervals import paired_difference
 from remask.evaluation.sweeps import settings
 from remask.evaluation.tasks.base import Item
-from remask.files import check_settings, file_name, write_json, write_whole
+from remask.files import check_settings, file_name, read_object, write_json, write_whole
 
 REFERENCE = "low_confidence"
 """One token per forward: what a loss of accuracy and a saving of forwards are counted from."""
@@ -178,4 +178,4 @@ def noted(path: Path) -> dict[str, Any]:
     """What a run noted of itself."""
     if not path.exists():
         raise RemaskError(f"{path} is not there, so no run was begun in this folder; name the folder of one")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_object(path, remedy="begin anew in another folder")
