@@ -49,7 +49,7 @@ def run(
     network, reader = open_model(model, device, dtype), open_judge(judge, device, dtype)
     if reader.vocab_size != network.vocab_size:
         raise remask.RemaskError(f"the judge {judge!r} has {reader.vocab_size} ids and the model {network.vocab_size}; use a judge of the model's tokenizer")
-    writer, critic = (" ".join(network_settings(name, device, dtype).values()) for name in (model, judge))
+    writer, critic = (content(name, device, dtype) for name in (model, judge))
     shapers = sampling(temperature, top_p)
     text = cut(read_stream(real), length)
     against = text(list(range(n, 2 * n)))[0]
@@ -62,6 +62,12 @@ def run(
     (out / "summary.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*found, about]), encoding="utf-8")
     Console().print(tables.texts(found))
     Console().print(tables.network(about))
+
+
+def content(model: str, device: str, dtype: str) -> str:
+    """What results depend on of a network, in words; not what it is called, which may be another name the next time."""
+    noted = network_settings(model, device, dtype)
+    return f"weights {noted['weights']} {noted['device']} {noted['dtype']}"
 
 
 def measured(made: dict[str, tuple[Rows, str]], n: int, *, judge: Any, out: Path, batch: int) -> dict[str, list[dict[str, Any]]]:
