@@ -447,6 +447,19 @@ def test_what_is_asked_of_a_network_reaches_the_workers(checkpoint, tmp_path, mo
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("model", ["sudoku", "fiction"])
+def test_a_network_without_fused_layers_is_refused_before_there_are_workers(model, tmp_path, monkeypatch):
+    """Learned positions, and an MDLM: in the words of a run without workers."""
+    monkeypatch.setattr("remask.batch.cluster.through_ray", lambda *_, **__: pytest.fail("workers are started"))
+    (tmp_path / "in.jsonl").write_text('{"prompt": "12"}\n')
+    command = ("batch", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--model", model, "--fused")
+    alone, spread = remask_command(*command), remask_command(*command, "--ray")
+    assert spread.returncode == alone.returncode == 2
+    assert spread.stderr == alone.stderr
+    assert spread.stderr.startswith(f"error: {model} has no fused layers; ")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_fused_layers_write_the_same_and_are_used(checkpoint, monkeypatch):
     options = ("--model", str(checkpoint), "--max-new-tokens", "9", "--window", "blocks:4", "--reuse", "dual")
     used = []

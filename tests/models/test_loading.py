@@ -14,7 +14,7 @@ from remask import RemaskError
 from remask.cli.opening import network_settings
 from remask.files import check_settings
 from remask.models.fused_model import FusedModel
-from remask.models.loading import locate, precision
+from remask.models.loading import check_fused, locate, precision
 from remask.models.weights import fingerprint
 from remask.training.run import build
 from remask.training.shards import write_json, write_shards
@@ -50,6 +50,15 @@ def test_a_network_is_loaded_on_fused_layers(tmp_path):
     assert isinstance(fused, FusedModel)
     assert not isinstance(plain, FusedModel)
     torch.testing.assert_close(fused.logits(TOKENS), plain.logits(TOKENS))
+
+
+def test_what_has_fused_layers_is_known_without_weights_and_of_what_is_elsewhere_nothing_is_said(tmp_path):
+    write(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    check_fused(tmp_path)
+    check_fused(tmp_path / "absent")
+    with pytest.raises(RemaskError, match=r"sudoku has no fused layers; .*leave out fused"):
+        check_fused("sudoku")
 
 
 def test_a_network_without_fused_layers_says_so(tmp_path):
