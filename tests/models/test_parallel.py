@@ -9,6 +9,7 @@ import remask
 from remask.engine import Engine
 from remask.models.fused import Fused
 from remask.models.fused_model import FusedModel
+from remask.models.guidance import Guided
 from remask.models.quantised import fp8
 from tests.networks import canvas, network
 
@@ -50,10 +51,12 @@ def half(rank, folder):
             (FusedModel, "fused layers do not take"),
             (fp8, "cannot be turned into float8"),
             (Engine, "admit rows each by its own memory"),
+            (lambda model: Engine(Guided(model, 1.0)), "admit rows each by its own memory"),
             (lambda model: Engine(remask.Captured(model)), "admit rows each by its own memory"),
         ):
             with pytest.raises(remask.RemaskError, match=why):
                 refuses(model)
+    split_behind_fused_layers_or_captured()
     with pytest.raises(remask.RemaskError, match="MDLM cannot be split"):
         tensor_parallel(network("mdlm"))
     odd = network("dream", num_key_value_heads=1)
@@ -75,6 +78,37 @@ def half(rank, folder):
     assert isinstance(whole.parts["ff_out"], torch.nn.Linear)
     torch.save(shares, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
+
+
+def split_behind_fused_layers_or_captured():
+    """What was made of the whole network says so at its next use, whether it was used before or not."""
+    from remask.models.parallel import tensor_parallel
+
+    first = canvas()
+    for used in (False, True):
+        for make, why in (
+            (FusedModel, "split over 2 processes when it had fused layers already"),
+            (remask.Captured, r"split over 2 processes after Captured\(model\) was made"),
+            (lambda model: remask.Captured(model, body=Fused(model)), r"split over 2 processes after Captured\(model\) was made"),
+            (lambda model: remask.Captured(Guided(model, 1.0)), r"split over 2 processes after Captured\(model\) was made"),
+            (lambda model: remask.Captured(FusedModel(model)), r"split over 2 processes after Captured\(model\) was made"),
+        ):
+            model = network("llada")
+            whole = make(model)
+            if used:
+                list(remask.denoise(whole, first, decoder=remask.Threshold(0.2)))
+            tensor_parallel(model)
+            with pytest.raises(remask.RemaskError, match=why):
+                next(remask.denoise(whole, first, decoder=remask.Threshold(0.2)))
+    model = network("llada")
+    fused = FusedModel(model)
+    tensor_parallel(model)
+    with pytest.raises(remask.RemaskError, match="admit rows each by its own memory"):
+        Engine(fused)
+    with pytest.raises(remask.RemaskError, match="had fused layers already"):
+        fused.logits(first.tokens)
+    with pytest.raises(remask.RemaskError, match="had fused layers already"):
+        next(remask.denoise(remask.Captured(fused), first, decoder=remask.Threshold(0.2)))
 
 
 def test_two_processes_compute_what_one_does(tmp_path):
