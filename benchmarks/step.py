@@ -80,14 +80,15 @@ def parts_of(model: Any, rows: int, chosen: int, length: int, asked: int | None)
 
 
 def model_of(way: str, model: Any, fused: dict[str, Any]) -> Any:
-    """The network as a way takes it; the joined weights are made once."""
+    """The network as a way takes it; the joined weights are made once, and what loads torch's compiler only for a way that compiles."""
     if way == "loop":
         return model
     if way == "captured":
         return Captured(model)
     if "fused" not in fused:
         fused["fused"] = Fused(model)
-        fused["joined"], fused["compiled"] = fused["fused"].joined(), fused["fused"].compiled()
+    if way not in fused:
+        fused[way] = fused["fused"].joined() if way == "joined" else fused["fused"].compiled()
     return Captured(model, body=fused[way])
 
 

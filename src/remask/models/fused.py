@@ -214,6 +214,10 @@ class Fused:
 
         only: (B, T) int64, which of the M are returned, (B, T, D); not of rows apart. Where that pays (TRIMMED) the last layer makes of the others keys and values, no more.
         """
+        if self.model.processes > 1:
+            raise RemaskError(
+                f"the network was split over {self.model.processes} processes when it had fused layers already, which hold it whole; load it anew and split it without fused layers"
+            )
         tokens, where = canvas.tokens, positions(canvas.real) if padded else None
         if place is not None:
             tokens, where = tokens.gather(1, place), place if where is None else where.gather(1, place)
