@@ -144,12 +144,14 @@ LARGER_TILES = {"linear": (32, 128, 4, 4), "gate": (32, 64, 4, 4), "mix": (32, 1
 """The same beyond."""
 
 
-def tile_of(kind: str, rows: int) -> dict[str, Any]:
-    """What a program of a product takes: the fastest of benchmarks/step.py --tiles on an H200. kind: linear, gate, add or mix.
+def tile_of(kind: str, x: Tensor) -> dict[str, Any]:
+    """What a program of a product of x takes: the fastest of benchmarks/step.py --tiles on an H200, in bfloat16; as many bytes of wider numbers. kind: linear, gate, add or mix.
 
     Up to 32 rows the 384 programs of a gate, or of a mix of 12,288 columns, are three a multiprocessor and all run at once; an addition's 128 have one each.
     """
+    rows = x.shape[0]
     columns, inner, warps, stages = (TILES if rows <= 32 else LARGER_TILES)[kind]
+    inner = inner * 2 // x.element_size()
     return {"ROWS": max(16, triton.next_power_of_2(rows)), "COLUMNS": columns, "INNER": inner, "num_warps": warps, "num_stages": stages}
 
 
@@ -164,7 +166,7 @@ def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, squares: Tenso
     rows, inner = x.shape
     columns = weight.shape[0] // (2 if gated else 1)
     out = torch.empty(rows, columns, dtype=x.dtype, device=x.device)
-    tile = tile or tile_of("gate" if gated else "linear", rows)
+    tile = tile or tile_of("gate" if gated else "linear", x)
     _linear[(triton.cdiv(columns, tile["COLUMNS"]),)](
         x, weight, bias, squares, out, rows, eps, inner, columns, BIAS=bias is not None, **_pieces(squares), GATED=gated, WIDE=not x.is_cuda, **tile,
     )  # fmt: skip
@@ -175,7 +177,7 @@ def launch_add(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor,
     """The sum (N, O), that times norm (N, O), and what the squares of its rows add up from, (N, P) float32: see remask.kernels.layer.added."""
     rows, inner = x.shape
     columns = weight.shape[0]
-    tile = tile or tile_of("add", rows)
+    tile = tile or tile_of("add", x)
     programs = triton.cdiv(columns, tile["COLUMNS"])
     out, ahead, squares = torch.empty_like(residual), torch.empty_like(residual), torch.empty(rows, programs, device=x.device)
     _added[(programs,)](x, weight, bias, residual, norm, out, ahead, squares, rows, inner, columns, BIAS=bias is not None, WIDE=not x.is_cuda, **tile)
@@ -191,7 +193,7 @@ def launch_mix(
     key_heads, length, width = keys.shape[1:]
     heads = weight.shape[0] // width - 2 * key_heads
     query = torch.empty(*shape, heads, width, dtype=x.dtype, device=x.device)
-    tile = tile or tile_of("mix", rows)
+    tile = tile or tile_of("mix", x)
     tile = tile | {"COLUMNS": min(tile["COLUMNS"], width // 2)}
     _mix[((heads + 2 * key_heads) * (width // 2 // tile["COLUMNS"]),)](
         x, weight, bias, squares, cos, sin, place, query, keys, values, rows, eps, shape[1], length, heads, key_heads, 0 if cos.shape[0] == 1 else shape[1] * width, inner,
