@@ -159,12 +159,12 @@ def profile(model: Any, rows: int, chosen: int, length: int, asked: int | None, 
 
 
 TILES = {
-    "mix": ((16, 128, 4, 4), (16, 128, 4, 5), (16, 128, 2, 4), (16, 256, 4, 3), (32, 128, 4, 3), (32, 128, 4, 4), (32, 64, 4, 5), (64, 64, 4, 4)),
-    "out": ((32, 256, 2, 6), (32, 256, 4, 5), (32, 256, 4, 6), (32, 128, 4, 5), (32, 128, 4, 8), (16, 256, 4, 4), (64, 128, 4, 6)),
-    "gate_up": ((32, 128, 4, 3), (32, 128, 4, 4), (32, 64, 4, 4), (32, 64, 4, 6), (16, 128, 4, 5), (64, 64, 4, 4), (64, 64, 8, 4)),
-    "down": ((32, 256, 2, 6), (32, 256, 4, 5), (32, 256, 4, 6), (32, 128, 4, 5), (32, 128, 4, 8), (16, 256, 4, 4), (64, 128, 4, 6)),
+    "mix": ((16, 128, 4, 4), (16, 128, 4, 5), (16, 256, 4, 3), (32, 128, 4, 3), (32, 128, 4, 4), (32, 128, 4, 3, True), (32, 128, 4, 4, True), (64, 64, 4, 6, True)),
+    "out": ((32, 256, 2, 6), (32, 256, 4, 5), (32, 256, 4, 6), (32, 128, 4, 8), (16, 256, 4, 4), (64, 128, 4, 6), (64, 128, 4, 6, True)),
+    "gate_up": ((32, 128, 4, 3), (32, 64, 4, 4), (32, 64, 4, 6), (16, 128, 4, 5), (64, 64, 8, 4), (32, 128, 4, 3, True), (64, 64, 4, 4, True)),
+    "down": ((32, 256, 2, 6), (32, 256, 4, 5), (32, 256, 4, 6), (32, 128, 4, 8), (16, 256, 4, 4), (64, 128, 4, 6), (64, 128, 4, 6, True)),
 }
-"""Matrix -> columns and depth of a tile, warps and stages."""
+"""Matrix -> columns and depth of a tile, warps, stages, and whether the product is turned."""
 CUTS = ((64, 1, 4, 3), (128, 1, 4, 2), (128, 1, 8, 2), (64, 2, 4, 3), (64, 4, 4, 2), (128, 2, 4, 2), (32, 8, 4, 3))
 """Keys at a time, parts, warps and stages of the attention."""
 
@@ -193,8 +193,8 @@ def tiles(model: Any, dtype: torch.dtype, share: int, shares: int) -> None:
                 return linear_many(x, weight, gated=True) if name == "gate_up" else added_many(x, weight, None, residual, layer.norm, 1e-5)
 
             jobs.append(({"matrix": name, "rows": rows, "way": "library"}, [lambda each=each, once=library: once(each) for each in copies], 16, size))
-            for columns, depth, warps, stages in TILES[name]:
-                tile = {"ROWS": rows, "COLUMNS": columns, "INNER": depth, "num_warps": warps, "num_stages": stages}
+            for columns, depth, warps, stages, *turned in TILES[name]:
+                tile = {"ROWS": rows, "COLUMNS": columns, "INNER": depth, "TURNED": bool(turned), "num_warps": warps, "num_stages": stages}
 
                 def once(
                     weight: Tensor,
@@ -211,7 +211,7 @@ def tiles(model: Any, dtype: torch.dtype, share: int, shares: int) -> None:
                         return launch_linear(normal.x, weight, None, normal.squares, normal.eps, True, tile)
                     return launch_add(normal.x, weight, None, residual, layer.norm, tile)
 
-                said = {"matrix": name, "rows": rows, "columns": columns, "depth": depth, "warps": warps, "stages": stages}
+                said = {"matrix": name, "rows": rows, "columns": columns, "depth": depth, "warps": warps, "stages": stages, "turned": bool(turned)}
                 jobs.append((said, [lambda each=each, once=once: once(each) for each in copies], 16, size))
     stored = [torch.randn(16, 1, 32, 512, 128, device=device, dtype=dtype) for _ in range(2)]
     for chosen in (32, 128):

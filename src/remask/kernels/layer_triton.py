@@ -17,24 +17,28 @@ from torch import Tensor
 
 @triton.jit
 def _product(
-    x, weight, row, column, rows, columns, inner: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, WIDE: tl.constexpr,
+    x, weight, row, column, rows, columns, inner: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, WIDE: tl.constexpr, TURNED: tl.constexpr,
 ):  # fmt: skip
     """x (rows, inner) times the `column`s of weight (columns, inner), INNER of the inner dimension at a time: (ROWS, COLUMNS) float32.
 
     WIDE: for the interpreter, whose product takes the bits of a bfloat16 for an integer.
+    TURNED: as weight times x, whose 64 columns or more a Hopper's matrix unit reads once from shared memory, where each warp would read all of x.
     """
-    depth, here, there = tl.arange(0, INNER), row < rows, column < columns
-    total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    depth = tl.arange(0, INNER)
+    total = tl.zeros((COLUMNS, ROWS) if TURNED else (ROWS, COLUMNS), dtype=tl.float32)
     for start in range(0, inner, INNER):
         at = start + depth
         inside = at < inner
-        a = tl.load(x + row[:, None] * inner + at[None, :], mask=here[:, None] & inside[None, :], other=0.0)
-        tile = column.to(tl.int64)[None, :] * inner + at[:, None]
-        w = tl.load(weight + tile, mask=there[None, :] & inside[:, None], other=0.0, eviction_policy="evict_first")
+        a = tl.load(x + row[:, None] * inner + at[None, :], mask=(row < rows)[:, None] & inside[None, :], other=0.0)
+        tile = column.to(tl.int64)[:, None] * inner + at[None, :]
+        w = tl.load(weight + tile, mask=(column < columns)[:, None] & inside[None, :], other=0.0, eviction_policy="evict_first")
         if WIDE:
             a, w = a.to(tl.float32), w.to(tl.float32)
-        total = tl.dot(a, w, total, input_precision="ieee")
-    return total
+        if TURNED:
+            total = tl.dot(w, tl.trans(a), total, input_precision="ieee")
+        else:
+            total = tl.dot(a, tl.trans(w), total, input_precision="ieee")
+    return tl.trans(total) if TURNED else total
 
 
 @triton.jit
@@ -54,7 +58,7 @@ def _halves(total, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 def _linear(
     x, weight, bias, squares, out, rows, eps, inner: tl.constexpr, columns: tl.constexpr,
     BIAS: tl.constexpr, PIECES: tl.constexpr, WIDTH_OF_PIECES: tl.constexpr, GATED: tl.constexpr, WIDE: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, TURNED: tl.constexpr,
 ):  # fmt: skip
     """All rows times COLUMNS columns; gated: times COLUMNS gates and the COLUMNS that they gate, side by side in one product."""
     SIDES: tl.constexpr = 2 if GATED else 1  # pyright: ignore[reportAssignmentType]
@@ -63,7 +67,7 @@ def _linear(
     column = tl.where(own < columns, own + side // COLUMNS * columns, SIDES * columns)
     if PIECES:
         pieces = _squares(squares, row, rows, ROWS, PIECES, WIDTH_OF_PIECES)
-    total = _product(x, weight, row, column, rows, SIDES * columns, inner, ROWS, SIDES * COLUMNS, INNER, WIDE)
+    total = _product(x, weight, row, column, rows, SIDES * columns, inner, ROWS, SIDES * COLUMNS, INNER, WIDE, TURNED)
     if PIECES:
         total /= tl.sqrt(tl.sum(pieces, 1) / inner + eps)[:, None]
     if BIAS:
@@ -78,11 +82,11 @@ def _linear(
 @triton.jit
 def _added(
     x, weight, bias, residual, norm, out, ahead, squares, rows, inner: tl.constexpr, columns: tl.constexpr,
-    BIAS: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
+    BIAS: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, TURNED: tl.constexpr,
 ):  # fmt: skip
     """COLUMNS columns of all rows with the residual added; that times the next norm's weight, and each row's squares over these columns (see Normal in remask.kernels.layer)."""
     row, column = tl.arange(0, ROWS), tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    total = _product(x, weight, row, column, rows, columns, inner, ROWS, COLUMNS, INNER, WIDE)
+    total = _product(x, weight, row, column, rows, columns, inner, ROWS, COLUMNS, INNER, WIDE, TURNED)
     there = column < columns
     place, inside = row[:, None] * columns + column[None, :], (row < rows)[:, None] & there[None, :]
     if BIAS:
@@ -99,7 +103,7 @@ def _added(
 def _mix(
     x, weight, bias, squares, cos, sin, place, query, keys, values, rows, eps, chosen, length, heads, key_heads, angle_stride, inner: tl.constexpr,
     BIAS: tl.constexpr, PIECES: tl.constexpr, WIDTH_OF_PIECES: tl.constexpr, PLACED: tl.constexpr, WIDE: tl.constexpr,
-    WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, TURNED: tl.constexpr,
 ):  # fmt: skip
     """COLUMNS lanes of one head and those half a head further, of all positions: queries and keys turned, keys and values scattered."""
     half: tl.constexpr = WIDTH // 2
@@ -108,7 +112,7 @@ def _mix(
     column = head * WIDTH + from_lane + side % COLUMNS + side // COLUMNS * half
     if PIECES:
         pieces = _squares(squares, row, rows, ROWS, PIECES, WIDTH_OF_PIECES)
-    total = _product(x, weight, row, column, rows, (heads + 2 * key_heads) * WIDTH, inner, ROWS, 2 * COLUMNS, INNER, WIDE)
+    total = _product(x, weight, row, column, rows, (heads + 2 * key_heads) * WIDTH, inner, ROWS, 2 * COLUMNS, INNER, WIDE, TURNED)
     if PIECES:
         total /= tl.sqrt(tl.sum(pieces, 1) / inner + eps)[:, None]
     if BIAS:
@@ -138,21 +142,21 @@ def _mix(
         tl.store(target + half, second, mask=here)
 
 
-TILES = {"linear": (32, 128, 4, 4), "gate": (32, 128, 4, 3), "mix": (16, 128, 4, 4), "add": (32, 256, 2, 6)}
-"""Columns, inner numbers, warps and stages of a program, up to 32 rows."""
-LARGER_TILES = {"linear": (32, 128, 4, 4), "gate": (32, 64, 4, 4), "mix": (32, 128, 4, 3), "add": (32, 128, 4, 8)}
+TILES = {"linear": (32, 128, 4, 4, False), "gate": (32, 128, 4, 3, True), "mix": (32, 128, 4, 4, True), "add": (32, 256, 2, 6, False)}
+"""Columns, inner numbers, warps and stages of a program, and whether the product is turned, up to 32 rows."""
+LARGER_TILES = {"linear": (32, 128, 4, 4, False), "gate": (32, 64, 4, 4, False), "mix": (32, 128, 4, 3, False), "add": (32, 128, 4, 8, False)}
 """The same beyond."""
 
 
 def tile_of(kind: str, x: Tensor) -> dict[str, Any]:
     """What a program of a product of x takes: the fastest of benchmarks/step.py --tiles on an H200, in bfloat16; as many bytes of wider numbers. kind: linear, gate, add or mix.
 
-    Up to 32 rows the 384 programs of a gate, or of a mix of 12,288 columns, are three a multiprocessor and all run at once; an addition's 128 have one each.
+    Up to 32 rows the 384 programs of a gate of 24,576 columns are three a multiprocessor and all run at once; an addition's 128 have one each.
     """
     rows = x.shape[0]
-    columns, inner, warps, stages = (TILES if rows <= 32 else LARGER_TILES)[kind]
+    columns, inner, warps, stages, turned = (TILES if rows <= 32 else LARGER_TILES)[kind]
     inner = inner * 2 // x.element_size()
-    return {"ROWS": max(16, triton.next_power_of_2(rows)), "COLUMNS": columns, "INNER": inner, "num_warps": warps, "num_stages": stages}
+    return {"ROWS": max(16, triton.next_power_of_2(rows)), "COLUMNS": columns, "INNER": inner, "TURNED": turned, "num_warps": warps, "num_stages": stages}
 
 
 def _pieces(squares: Tensor | None) -> dict[str, int]:
