@@ -243,7 +243,13 @@ def test_batches_of_nearly_one_length_share_what_is_recorded(family, body):
             assert torch.equal(one.forwards, other.forwards)
             assert torch.equal(one.positions, other.positions)
             assert not other.canvas.real[:, length:].any()
-    assert [key[0] for key in captured.sessions] == [(2, 48), (2, 64)], "and no longer than the model reaches"
+    assert [key[0] for key in captured.sessions] == [(2, 48), (2, 64)]
+
+
+def test_a_canvas_is_padded_no_further_than_the_model_reaches():
+    captured = Captured(network("llada", max_sequence_length=42), lengths=1)
+    remask.decode(captured, [[3, 1]], max_new_tokens=38, decoder=remask.Threshold(0.2))
+    assert [key[0] for key in captured.sessions] == [(1, 42)]
 
 
 def test_ids_above_the_mask_are_known():
