@@ -51,7 +51,7 @@ FREE = (
     "squeeze",
     "_local_scalar",
 )
-KERNELS = ("turn", "settled", "attend_few", "attend_rows")
+KERNELS = ("normed", "attend_few", "attend_rows")
 
 
 class Counter(TorchDispatchMode):
@@ -99,7 +99,8 @@ def operations(model: Any, asked: list[Any], layers: bool) -> int:
         stack.enter_context(mock.patch.object(attention.RMSNorm, "forward", lambda self, x: self.weight * normal(x, x.shape[-1:], None, self.eps)))
         for name in KERNELS:
             stack.enter_context(mock.patch.object(fused, name, counter.one(getattr(fused, name))))
-        stack.enter_context(mock.patch.object(fused, "added", counter.one(fused.added)))
+        stack.enter_context(mock.patch.object(fused, "mix", counter.one(fused.mix, lambda *_, slot=None, **__: 2 if slot is None else 3)))
+        stack.enter_context(mock.patch.object(fused, "added", counter.one(fused.added, lambda *_, **__: 2)))
         stack.enter_context(mock.patch.object(fused, "linear", counter.one(fused.linear, lambda *_, gated=False, **__: 1 + gated)))
         if not layers:
             block = type(model.parts["blocks"][0])

@@ -25,6 +25,7 @@ from remask.decoders.select import top
 from remask.evaluation.harness import commit
 from remask.models.dream import Dream
 from remask.models.llada import LLaDA
+from remask.models.loading import Unfilled
 from remask.reuse.base import Pass, Scene
 from remask.reuse.surelock import Locks, SureLock
 
@@ -108,7 +109,7 @@ def share_at(progress: Tensor, table: tuple[tuple[float, float], ...]) -> Tensor
 def network(name: str, device: str, dtype: torch.dtype) -> Any:
     """A network of SHAPES with random weights, made on the device; nothing of its size is ever on the host."""
     config = SHAPES[name]
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         model = Dream(config) if config["architectures"] == ["DreamModel"] else LLaDA(config)
     model = model.to(dtype).to_empty(device=device)
     torch.manual_seed(0)

@@ -34,7 +34,7 @@ import remask.models.fused
 from remask.captured import Captured
 from remask.kernels.attention import attend
 from remask.kernels.graphs import Recorder
-from remask.kernels.layer import linear_kernel, linear_many, linear_twin
+from remask.kernels.layer import Normal, added_many, linear_kernel, linear_many, linear_twin, turn
 from remask.models.fused import Fused
 
 CASES = ((1, 32, 512), (1, 128, 512), (1, 256, 512), (1, 512, 512), (1, 1024, 1024), (8, 32, 512), (32, 32, 512))
@@ -80,14 +80,15 @@ def parts_of(model: Any, rows: int, chosen: int, length: int, asked: int | None)
 
 
 def model_of(way: str, model: Any, fused: dict[str, Any]) -> Any:
-    """The network as a way takes it; the joined weights are made once."""
+    """The network as a way takes it; the joined weights are made once, and what loads torch's compiler only for a way that compiles."""
     if way == "loop":
         return model
     if way == "captured":
         return Captured(model)
     if "fused" not in fused:
         fused["fused"] = Fused(model)
-        fused["joined"], fused["compiled"] = fused["fused"].joined(), fused["fused"].compiled()
+    if way not in fused:
+        fused[way] = fused["fused"].joined() if way == "joined" else fused["fused"].compiled()
     return Captured(model, body=fused[way])
 
 
@@ -113,7 +114,7 @@ def layers_alone(body: Fused, rows: int, chosen: int, length: int, asked: int | 
 
 
 KINDS = {
-    "products": ("gemm", "nvjet", "cutlass", "_linear", "splitk"),
+    "products": ("gemm", "nvjet", "cutlass", "_linear", "_added", "_mix", "splitk"),
     "attention": ("flash", "fmha", "sdpa", "_attend", "_merge"),
     "around products": ("_norm", "_gate", "_turn"),
     "tail": ("_blocks", "_rows", "_draws", "_spread"),
@@ -158,65 +159,69 @@ def profile(model: Any, rows: int, chosen: int, length: int, asked: int | None, 
 
 
 TILES = {
-    "mix": {32: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 1), (32, 64, 4, 6, 1), (64, 64, 4, 5, 1), (32, 256, 4, 3, 1), (16, 128, 4, 5, 1), (32, 128, 8, 4, 1)),
-            128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 1), (64, 64, 4, 4, 1), (64, 64, 8, 4, 1), (64, 128, 8, 3, 1), (128, 64, 8, 4, 1)),
-            256: ((64, 64, 8, 4, 1), (128, 64, 8, 3, 1))},
-    "out": {32: ((32, 128, 4, 5, 1), (16, 128, 4, 5, 1), (32, 128, 4, 5, 2), (32, 128, 4, 4, 2), (32, 128, 4, 4, 4), (32, 128, 4, 4, 3), (64, 128, 4, 4, 4)),
-            128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 2), (64, 64, 4, 4, 4), (64, 128, 8, 3, 4), (128, 64, 8, 4, 8)),
-            256: ((64, 64, 8, 4, 2), (128, 64, 8, 3, 4))},
-    "gate_up": {32: ((32, 64, 4, 5, 1), (32, 64, 4, 6, 1), (32, 128, 4, 3, 1), (16, 128, 4, 5, 1), (32, 64, 8, 5, 1)),
-                128: ((32, 64, 4, 5, 1), (32, 64, 4, 4, 1), (32, 64, 8, 4, 1), (64, 64, 8, 3, 1), (64, 64, 8, 4, 1)),
-                256: ((32, 64, 8, 4, 1), (64, 64, 8, 3, 1))},
-    "down": {32: ((32, 128, 4, 5, 1), (16, 128, 4, 5, 1), (32, 128, 4, 5, 2), (32, 128, 4, 4, 3), (32, 128, 4, 4, 4), (32, 128, 4, 4, 6), (64, 128, 4, 4, 6)),
-             128: ((32, 128, 4, 5, 1), (32, 128, 4, 4, 3), (64, 64, 4, 4, 6), (64, 128, 8, 3, 4), (128, 64, 8, 4, 8)),
-             256: ((64, 64, 8, 4, 2), (128, 64, 8, 3, 4))},
-}  # fmt: skip
-"""Matrix -> rows -> columns and depth of a tile, warps, stages and parts of the inner dimension."""
+    "mix": ((16, 128, 4, 4), (16, 128, 4, 5), (16, 128, 2, 4), (16, 256, 4, 3), (32, 128, 4, 3), (32, 128, 4, 4), (32, 64, 4, 5), (64, 64, 4, 4)),
+    "out": ((32, 256, 2, 6), (32, 256, 4, 5), (32, 256, 4, 6), (32, 128, 4, 5), (32, 128, 4, 8), (16, 256, 4, 4), (64, 128, 4, 6)),
+    "gate_up": ((32, 128, 4, 3), (32, 128, 4, 4), (32, 64, 4, 4), (32, 64, 4, 6), (16, 128, 4, 5), (64, 64, 4, 4), (64, 64, 8, 4)),
+    "down": ((32, 256, 2, 6), (32, 256, 4, 5), (32, 256, 4, 6), (32, 128, 4, 5), (32, 128, 4, 8), (16, 256, 4, 4), (64, 128, 4, 6)),
+}
+"""Matrix -> columns and depth of a tile, warps and stages."""
 CUTS = ((64, 1, 4, 3), (128, 1, 4, 2), (128, 1, 8, 2), (64, 2, 4, 3), (64, 4, 4, 2), (128, 2, 4, 2), (32, 8, 4, 3))
 """Keys at a time, parts, warps and stages of the attention."""
 
 
 def tiles(model: Any, dtype: torch.dtype, share: int, shares: int) -> None:
-    """Microseconds of a product with the norm that its parts are added in (out, down), or alone (mix, gate_up), and of attention, by tile; every `shares`-th."""
+    """Microseconds of a product with what stands behind it (rotation and stores, residual and norm, gate), and of attention, by tile; every `shares`-th."""
     from remask.kernels.attention_triton import launch_attend
-    from remask.kernels.layer_triton import launch_linear, launch_norm, launch_parts, launch_settle
+    from remask.kernels.layer_triton import launch_add, launch_linear, launch_mix
 
-    layer, device = Fused(model).layers[0], model.device
+    layers, device = Fused(model), model.device
+    layer, heads, width = layers.layers[0], layers.heads, layers.head_width
     jobs: list[tuple[dict[str, Any], Any, int, float]] = []
     for name, weight in (("mix", layer.mix), ("out", layer.out), ("gate_up", layer.gate_up), ("down", layer.down)):
         copies = [weight.clone() for _ in range(2 if name == "gate_up" else 4)]
-        gated = name == "gate_up"
-        for rows in (32, 64, 128, 256):
-            x = torch.randn(rows, weight.shape[1], device=device, dtype=dtype)
-            residual = torch.randn(rows, weight.shape[0], device=device, dtype=dtype) if name in ("out", "down") else None
-            size = 1e-9 * weight.numel() * weight.element_size()
+        size = 1e-9 * weight.numel() * weight.element_size()
+        for rows in (32, 64, 128):
+            x, residual = (torch.randn(rows, weight.shape[at], device=device, dtype=dtype) for at in (1, 0))
+            normal = Normal(x, torch.rand(rows, 128, device=device), 1e-5)
+            cos, sin = layers.cos[None, :rows], layers.sin[None, :rows]
+            keys, values = torch.empty(2, 1, layers.key_heads, 512, width, device=device, dtype=dtype)
+            place = torch.arange(rows, device=device)[None]
 
-            def library(weight: Tensor, x: Any = x, residual: Any = residual, gated: Any = gated) -> Any:
-                made = linear_many(x, weight, residual=residual, gated=gated)
-                return made if residual is None else launch_norm(made, layer.norm, 1e-5)
+            def library(weight: Tensor, name: str = name, x: Any = x, residual: Any = residual, turns: Any = (cos, sin, keys, values, place, heads), rows: int = rows) -> Any:
+                if name == "mix":
+                    return turn(linear_many(x, weight).view(1, rows, -1), *turns)
+                return linear_many(x, weight, gated=True) if name == "gate_up" else added_many(x, weight, None, residual, layer.norm, 1e-5)
 
             jobs.append(({"matrix": name, "rows": rows, "way": "library"}, [lambda each=each, once=library: once(each) for each in copies], 16, size))
-            for columns, depth, warps, stages, parts in TILES[name][128 if rows == 64 else rows]:
+            for columns, depth, warps, stages in TILES[name]:
                 tile = {"ROWS": rows, "COLUMNS": columns, "INNER": depth, "num_warps": warps, "num_stages": stages}
 
-                def once(weight: Tensor, x: Any = x, residual: Any = residual, gated: Any = gated, tile: Any = tile, parts: Any = parts) -> Any:
-                    if residual is None:
-                        return launch_linear(x, weight, None, None, gated, tile)
-                    if parts == 1:
-                        return launch_norm(launch_linear(x, weight, None, residual, False, tile), layer.norm, 1e-5)
-                    return launch_settle(residual, launch_parts(x, weight, parts, tile), None, layer.norm, 1e-5)
+                def once(
+                    weight: Tensor,
+                    name: str = name,
+                    normal: Normal = normal,
+                    residual: Any = residual,
+                    turns: Any = (cos, sin, keys, values, place),
+                    rows: int = rows,
+                    tile: Any = tile,
+                ) -> Any:
+                    if name == "mix":
+                        return launch_mix(normal.x, weight, None, normal.squares, normal.eps, *turns, (1, rows), tile)
+                    if name == "gate_up":
+                        return launch_linear(normal.x, weight, None, normal.squares, normal.eps, True, tile)
+                    return launch_add(normal.x, weight, None, residual, layer.norm, tile)
 
-                said = {"matrix": name, "rows": rows, "columns": columns, "depth": depth, "warps": warps, "stages": stages, "parts": parts}
+                said = {"matrix": name, "rows": rows, "columns": columns, "depth": depth, "warps": warps, "stages": stages}
                 jobs.append((said, [lambda each=each, once=once: once(each) for each in copies], 16, size))
-    heads = [torch.randn(16, 1, 32, 512, 128, device=device, dtype=dtype) for _ in range(2)]
+    stored = [torch.randn(16, 1, 32, 512, 128, device=device, dtype=dtype) for _ in range(2)]
     for chosen in (32, 128):
         query = torch.randn(1, chosen, 32, 128, device=device, dtype=dtype).transpose(1, 2)
         for keys, parts, warps, stages in CUTS:
             cut = {"KEYS": keys, "PARTS": parts, "num_warps": warps, "num_stages": stages}
             said = {"attention": "512 keys", "rows": chosen, "keys": keys, "parts": parts, "warps": warps, "stages": stages}
-            ours = [lambda k=k, v=v, query=query, cut=cut: launch_attend(query, k, v, None, cut) for k, v in zip(*heads, strict=True)]
+            ours = [lambda k=k, v=v, query=query, cut=cut: launch_attend(query, k, v, None, cut) for k, v in zip(*stored, strict=True)]
             jobs.append((said, ours, 16, 4e-9 * 32 * 512 * 128))
-        library = [lambda k=k, v=v, query=query: attend(query, k, v, None) for k, v in zip(*heads, strict=True)]
+        library = [lambda k=k, v=v, query=query: attend(query, k, v, None) for k, v in zip(*stored, strict=True)]
         jobs.append(({"attention": "512 keys", "rows": chosen, "way": "library"}, library, 16, 4e-9 * 32 * 512 * 128))
     for said, calls, count, gigabytes in jobs[share::shares]:
         recorder = Recorder(device)
@@ -232,6 +237,10 @@ def products(model: Any, dtype: torch.dtype, counts: tuple[int, ...]) -> None:
     """Each matrix of a layer at each number of rows, several copies in turn so that no cache holds them: bytes of weights a second, ours over the library's."""
     layer = Fused(model).layers[0]
     kernels = model.device.type == "cuda"
+
+    def kernel(x: Tensor, weight: Tensor, **more: Any) -> Tensor:
+        return linear_kernel(Normal(x), weight, **more)
+
     for name, weight, more in (
         ("mix", layer.mix, {}),
         ("out", layer.out, {}),
@@ -242,7 +251,7 @@ def products(model: Any, dtype: torch.dtype, counts: tuple[int, ...]) -> None:
         for rows in counts:
             x = torch.randn(rows, weight.shape[1], device=model.device, dtype=dtype)
             found: dict[str, Any] = {"matrix": name, "rows": rows, "megabytes": round(weight.numel() * weight.element_size() / 1e6, 1)}
-            for way, function in (("library", linear_many if kernels else linear_twin), *((("kernel", linear_kernel),) if kernels else ())):
+            for way, function in (("library", linear_many if kernels else linear_twin), *((("kernel", kernel),) if kernels else ())):
                 recorder = Recorder(model.device)
 
                 def work(function: Any = function, recorder: Any = recorder, copies: Any = copies, x: Any = x, more: Any = more) -> Any:
@@ -259,8 +268,8 @@ def compared(case: tuple[int, int, int, int | None], chosen: argparse.Namespace,
     found: dict[str, Any] = {"rows": rows, "M": count, "L": length, "T": asked, "roofline": round(1e3 * floor, 3)}
     models = {way: model_of(way, model, fused) for way in chosen.ways if way not in ("joined", "compiled") or on_gpu}
     took: dict[str, list[float]] = {way: [] for way in models}
-    for turn in range(1 if quick else 3):
-        for way in models if turn % 2 else reversed(models):
+    for time in range(1 if quick else 3):
+        for way in models if time % 2 else reversed(models):
             try:
                 took[way].append(measure(models[way], rows, count, length, some, 10 if quick else chosen.steps))
             except (torch.OutOfMemoryError, remask.RemaskError) as error:

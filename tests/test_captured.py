@@ -11,7 +11,9 @@ import remask
 from remask.captured import Captured, replayed
 from remask.compute import left_of
 from remask.fixed_shapes import put, rung
+from remask.kernels import has_triton
 from remask.kernels.graphs import copied, mapped
+from remask.kernels.layer import added_kernel
 from remask.kernels.places import compact
 from remask.models.fused import Fused
 from remask.models.fused_model import FusedModel
@@ -136,20 +138,22 @@ def test_what_follows_the_network_can_be_traced(monkeypatch, decoder, reuse):
     assert len(traced) == (not reads_logits)
 
 
+@pytest.mark.skipif(torch.cuda.is_available() or not has_triton(), reason="needs Triton and no GPU: the interpreter runs kernels on the CPU")
 @pytest.mark.parametrize("few", [128, 0])
 @pytest.mark.parametrize("family", ["llada", "dream"])
-def test_products_left_in_parts_compute_the_same(monkeypatch, family, few):
-    """few: 0 lets even passes as small as these leave out what nobody reads of the last layer."""
+def test_norms_that_products_finish_compute_the_same(monkeypatch, family, few):
+    """The kernels of few rows, in a whole decode. few: 0 lets even passes as small as these leave out what nobody reads of the last layer."""
     monkeypatch.setattr("remask.models.fused.FEW", few)
-    asked = []
+    unfinished = []
 
-    def parts(x, weight):
-        asked.append(weight.shape)
-        return 3
+    def streams(x, most=0):
+        unfinished.append(len(x))
+        return True
 
-    monkeypatch.setattr("remask.kernels.layer.parts_for", parts)
+    monkeypatch.setattr("remask.kernels.layer.streams", streams)
+    monkeypatch.setattr("remask.kernels.layer.added_twin", added_kernel)
     same(*both(network(family), canvas(), body=Fused, decoder=remask.Threshold(0.2), window=remask.Blocks(6), reuse=remask.Dual()))
-    assert asked
+    assert unfinished
 
 
 def test_joined_weights_are_held_once_and_the_model_still_works():

@@ -9,7 +9,6 @@ import torch
 
 import remask
 from remask.decoders.dus import groups
-from remask.decoders.fixed_orders import surprises
 from remask.decoders.joint_threshold import PRESETS
 from remask.shapers import TopP
 from tests.chains import PROMPTS_B, chain_7, chain_b
@@ -316,7 +315,6 @@ def test_a_background_law_of_equal_counts_is_none_and_common_tokens_wait(tmp_pat
         (tmp_path / "counts.json").write_text(str(counts))
         decoder = remask.parse_decoder(f"pc:lam=0,background={tmp_path / 'counts.json'}")
         canvas = remask.Canvas.from_prompts([[6, 5]], max_new_tokens=20, mask_id=8)
-        surprises.cache_clear()
         return [int(seen.edit.write[0].nonzero()[0, 0]) for seen in remask.denoise(chain_b(), canvas, decoder=decoder)]
 
     plain = [
@@ -336,6 +334,31 @@ def test_a_background_law_of_equal_counts_is_none_and_common_tokens_wait(tmp_pat
     for none in ([[1, 2]], [-1, 2], [0, 0], 5):
         with pytest.raises(remask.RemaskError, match=r"holds no list of counts; background is a JSON file with a list of numbers from 0"):
             order(none)
+    for broken in ("[1, 2", [[1], [2, 3]], '{"a": 1}'):
+        with pytest.raises(remask.RemaskError, match=r"cannot read .*; background is a JSON file with a list of counts, one per token id"):
+            order(broken)
+
+
+def test_a_background_law_is_what_its_file_held_when_the_part_was_made(tmp_path):
+    """Two parts of one path are then equal only if they are of the same counts, else an engine would step rows of both by one of them."""
+    file = tmp_path / "counts.json"
+    logits = torch.tensor([[[0.0, 3.0, 0.0]]])
+
+    def made(counts):
+        file.write_text(str(counts))
+        return remask.PC(background=str(file))
+
+    def share(part):
+        return math.exp(-float(part.surprise(logits)))
+
+    one = made([1, 1, 2])
+    other = made([1, 2, 1])
+    again = made([1, 1, 2])
+    assert [share(part) for part in (one, other, again)] == pytest.approx([0.25, 0.5, 0.25])
+    assert (one == again, hash(one) == hash(again), one == other) == (True, True, False)
+    assert remask.PC() == remask.PC() != one
+    file.unlink()
+    assert share(one) == pytest.approx(0.25)
 
 
 def test_the_presets_of_the_joint_threshold_are_parts():

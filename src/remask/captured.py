@@ -82,6 +82,8 @@ class Captured:
 
     def passes(self, state: State, plan: Plan) -> Iterator[Step]:
         """Step after step until every row is done; the next pass is under way when a step is handed out."""
+        if (now := getattr(self.model, "processes", 1)) != self.processes:
+            raise RemaskError(f"the network was split over {now} processes after Captured(model) was made, which may have recorded it whole; make it after the split")
         check_fixed(plan, state)
         state = self.padded(state)
         key = (state.canvas.shape, not bool(state.canvas.real.all()), plan)

@@ -49,11 +49,15 @@ def file_name(spec: str) -> str:
 
 
 def check_settings(path: Path, before: Any, now: Mapping[str, Any], remedy: str = "name another file, or remove it") -> None:
-    """Raise unless what `path` holds, made under the settings `before`, can be gone on with under those of `now`: that they are equal. before: as read, None if none were noted."""
+    """Raise unless what `path` holds, made under the settings `before`, can be gone on with under those of `now`: that they are equal. before: as read, None if none were noted.
+
+    What a network is called (`model`) may differ where its `weights` are noted and equal: a folder has many names.
+    """
     if not isinstance(before, Mapping):
         raise RemaskError(f"{path} holds results without `settings`, so that nothing says what made them; {remedy}")
+    same = "weights" in now and before.get("weights") == now["weights"]
     for name in {**before, **now}:
-        if before.get(name) != now.get(name):
+        if before.get(name) != now.get(name) and not (same and name == "model"):
             raise RemaskError(f"{path} holds results with {name} {before.get(name)}, not {now.get(name)}; {remedy}")
 
 

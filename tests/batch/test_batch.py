@@ -205,7 +205,7 @@ def test_a_file_of_something_else_is_left_as_it_is_though_its_last_line_has_no_e
     ("other", "both"),
     [
         (["--dtype", "bfloat16"], "dtype float32, not bfloat16"),
-        (["--fused"], "model MODEL, not MODEL fused"),
+        (["--fused"], "layers own, not fused"),
         (["--window", "blocks:2"], "window whole, not blocks:2"),
         (["--temperature", "1"], "temperature 0.0, not 1.0"),
     ],
@@ -218,7 +218,7 @@ def test_the_verb_does_not_go_on_with_a_file_that_was_made_otherwise(other, both
     out.write_bytes(whole[:-20])
     refused = remask_command(*command, *other)
     assert refused.returncode == 2
-    assert refused.stderr == f"error: {out} holds results with {both.replace('MODEL', str(checkpoint))}; name another file, or remove it\n"
+    assert refused.stderr == f"error: {out} holds results with {both}; name another file, or remove it\n"
     assert remask_command(*command[:-2], "--rows", "1").returncode == 0, "float32 is the checkpoint's own"
     assert out.read_bytes() == whole
 

@@ -221,8 +221,8 @@ def test_eval_is_resumable_and_reports_what_the_contract_asks(checkpoint, tmp_pa
     ("other", "both"),
     [
         (["--dtype", "bfloat16"], "dtype float32, not bfloat16"),
-        (["--fused"], "model MODEL, not MODEL fused"),
-        (["--captured"], "model MODEL, not MODEL captured"),
+        (["--fused"], "layers own, not fused"),
+        (["--captured"], "layers own, not own captured"),
         (["--decoder", "threshold"], "decoder low_confidence, not threshold"),
         (["--reuse", "dual"], "reuse fresh, not dual"),
     ],
@@ -234,7 +234,7 @@ def test_eval_does_not_go_on_with_a_file_that_was_made_otherwise(other, both, ch
     kept = out.read_bytes()
     refused = remask_command(*command, "-n", "3", *other)
     assert refused.returncode == 2
-    assert refused.stderr == f"error: {out} holds results with {both.replace('MODEL', str(checkpoint))}; name another file, or remove it\n"
+    assert refused.stderr == f"error: {out} holds results with {both}; name another file, or remove it\n"
     assert out.read_bytes() == kept
     same = [word for word in command if word not in ("--dtype", "float32")]  # which the checkpoint has of its own
     assert json.loads(remask_command(*same, "-n", "3", "--batch", "1").stdout)["items"] == 3
@@ -262,17 +262,33 @@ def test_no_verb_goes_on_with_what_another_network_of_the_same_name_wrote(checkp
         assert re.fullmatch(rf"error: {re.escape(str(out[name]))} holds results with weights [0-9a-f]{{12}}, not [0-9a-f]{{12}}; {remedy}\n", refused.stderr)
 
 
-def test_eval_and_batch_go_on_with_what_the_same_folder_wrote_under_another_spelling(checkpoint, tmp_path, monkeypatch):
-    shutil.copytree(checkpoint, tmp_path / "runs" / "x")
-    monkeypatch.chdir(tmp_path)
-    Path("in.jsonl").write_text('{"prompt": "12"}\n{"prompt": "3"}\n')
-    for words in (["eval", "sudoku4", "-n", "2", "--out", "out.jsonl"], ["batch", "in.jsonl", "completed.jsonl", "--max-new-tokens", "4"]):
-        out, kept = Path(next(word for word in words if word in ("out.jsonl", "completed.jsonl"))), b""
-        for model in ("runs/x", "./runs/x/", str(tmp_path / "runs" / "x")):
+def test_verbs_go_on_with_what_the_same_network_wrote_under_another_name(checkpoint, tmp_path, monkeypatch):
+    """From another directory a folder has another name, and another folder may have its old one."""
+    for folder in ("runs/x", "elsewhere/runs/x", "moved"):
+        shutil.copytree(checkpoint, tmp_path / folder)
+    (tmp_path / "link").symlink_to(tmp_path / "runs")
+    tensors = load_file(tmp_path / "elsewhere/runs/x/model.safetensors")
+    save_file({name: tensor * 1.001 for name, tensor in tensors.items()}, tmp_path / "elsewhere/runs/x/model.safetensors", metadata={"format": "pt"})
+    source, out = tmp_path / "in.jsonl", {"eval": tmp_path / "out.jsonl", "batch": tmp_path / "completed.jsonl", "frontier": tmp_path / "frontier"}
+    source.write_text('{"prompt": "12"}\n{"prompt": "3"}\n')
+    for words in (
+        ["eval", "sudoku4", "-n", "2", "--out", str(out["eval"])],
+        ["batch", str(source), str(out["batch"]), "--max-new-tokens", "4"],
+        ["bench", "frontier", "sudoku4", "--valid", "1", "--test", "1", "--decoders", "threshold:tau=0.5", "--out", str(out["frontier"])],
+    ):
+        results = out[words[0] if words[0] != "bench" else "frontier"]
+        kept = None
+        for directory, model in ((".", "runs/x"), (".", "./runs/x/"), (".", str(tmp_path / "runs" / "x")), ("runs", "x"), ("runs/x", "."), (".", "link/x"), (".", "moved")):
+            monkeypatch.chdir(tmp_path / directory)
             done = remask_command(*words, "--model", model)
-            assert done.returncode == 0, done.stderr
-            assert out.read_bytes() == (kept := kept or out.read_bytes())
-            assert {record["settings"]["model"] for record in map(json.loads, kept.splitlines())} == {"runs/x"}
+            assert done.returncode == 0, (model, done.stderr)
+            now = results.read_bytes() if results.is_file() else (results / "test" / "low_confidence.jsonl").read_bytes()
+            assert now == (kept := kept or now)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        refused = remask_command(*words, "--model", "runs/x")
+        assert refused.returncode == 2
+        other = "model moved, not runs/x" if words[0] == "bench" else "weights [0-9a-f]{12}, not [0-9a-f]{12}"  # a folder of a frontier notes the last name
+        assert re.search(rf"holds results with {other}; name another", refused.stderr)
 
 
 def test_a_file_that_does_not_say_what_made_it_is_refused_only_if_that_is_asked(checkpoint, tmp_path):
@@ -401,7 +417,7 @@ def test_eval_in_recorded_passes_finds_the_same_and_says_how(way, checkpoint, tm
     plain, recorded = ({index: (record["text"], record["forwards"], record["positions"]) for index, record in records.items()} for _, records in found.values())
     assert plain == recorded
     assert found["recorded"][0]["model"] == noted
-    assert {record["settings"]["model"] for record in found["recorded"][1].values()} == {noted}
+    assert {record["settings"]["layers"] for record in found["recorded"][1].values()} == {("fused" if "--fused" in way else "own") + " captured"}
 
 
 @pytest.mark.parametrize("verb", [["eval", "sudoku4"], ["bench", "decoders", "sudoku4", "--decoder", "wino"], ["bench", "reuse", "sudoku4"]])
@@ -504,6 +520,19 @@ def test_what_is_asked_of_a_network_reaches_the_workers(checkpoint, tmp_path, mo
     assert {name: asked[name] for name in ("model", "device", "dtype", "fused", "workers", "rows")} == {
         "model": str(checkpoint), "device": "cpu", "dtype": "bfloat16", "fused": True, "workers": 2, "rows": 3,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["sudoku", "fiction"])
+def test_a_network_without_fused_layers_is_refused_before_there_are_workers(model, tmp_path, monkeypatch):
+    """Learned positions, and an MDLM: in the words of a run without workers."""
+    monkeypatch.setattr("remask.batch.cluster.through_ray", lambda *_, **__: pytest.fail("workers are started"))
+    (tmp_path / "in.jsonl").write_text('{"prompt": "12"}\n')
+    command = ("batch", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--model", model, "--fused")
+    alone, spread = remask_command(*command), remask_command(*command, "--ray")
+    assert spread.returncode == alone.returncode == 2
+    assert spread.stderr == alone.stderr
+    assert spread.stderr.startswith(f"error: {model} has no fused layers; ")
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_fused_layers_write_the_same_and_are_used(checkpoint, monkeypatch):

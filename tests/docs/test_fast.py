@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "fast.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
 EXAMPLES = [block for kind, block in BLOCKS if kind == "python" and "torch.distributed" not in block]
-(SCRIPT,) = [block for kind, block in BLOCKS if kind == "python" and "torch.distributed" in block]
+SCRIPT, LARGER = [block for kind, block in BLOCKS if kind == "python" and "torch.distributed" in block]
 COMMANDS = [line.split() for kind, block in BLOCKS if kind == "sh" for line in block.strip().splitlines()]
 
 
@@ -34,6 +34,10 @@ def test_the_script_runs_over_two_processes(tmp_path):
     for there, here in (('device="cuda"', 'device="cpu"'), ('"nccl"', '"gloo"'), ('torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))', "torch.set_num_threads(1)")):
         assert there in code
         code = code.replace(there, here)
+    larger = LARGER.replace('"cuda"', '"cpu"')
+    assert larger != LARGER
+    code = code.replace("del fast\n", f"{larger}assert model.processes == 2\ndel fast\n")
+    assert larger in code
     end = "torch.distributed.destroy_process_group()"
     assert end in code
     code = code.replace(end, f"assert not any(type(thing) is remask.Captured for thing in gc.get_objects())\n{end}")

@@ -41,17 +41,19 @@ RULES = [
 
 
 class Moved:
-    """The model, its beliefs moved by a little that depends on the place and the token."""
+    """The model, its beliefs moved by a little that depends on the pass, the place and the token: what two passes have in common must not hang on rounding either."""
 
     def __init__(self, model, noise):
-        self.model, self.noise = model, noise
+        self.model, self.noise, self.heads = model, noise, 0
 
     def __getattr__(self, name):
         return getattr(self.model, name)
 
     def head(self, hidden):
         logits = self.model.head(hidden)
-        return logits + self.noise * torch.sin(torch.arange(logits[0].numel(), dtype=logits.dtype) * 12.9898).view(logits.shape[1:])
+        self.heads += 1
+        angles = torch.arange(logits[0].numel(), dtype=logits.dtype) * 12.9898 + self.heads * 78.233
+        return logits + self.noise * torch.sin(angles).view(logits.shape[1:])
 
 
 def chain():

@@ -3,18 +3,21 @@
 import pytest
 import torch
 
+from remask.kernels import layer
 from remask.kernels.layer import (
+    Normal,
     added,
+    added_kernel,
+    added_many,
+    added_twin,
+    linear,
     linear_kernel,
     linear_many,
     linear_twin,
+    mix,
+    mix_kernel,
     normed_kernel,
     normed_twin,
-    parts_kernel,
-    parts_twin,
-    settle_kernel,
-    settle_twin,
-    settled,
     turn_here,
     turn_kernel,
     turn_twin,
@@ -22,8 +25,16 @@ from remask.kernels.layer import (
 from remask.models.attention import rotary
 from tests.kernels.ways import WAYS, on
 
-LINEAR = {("twin", "few"): linear_twin, **{(way, size): {"few": linear_kernel, "many": linear_many}[size] for way in ("kernel", "gpu") for size in ("few", "many")}}
-PARTS, SETTLED = ({"twin": twin, "kernel": kernel, "gpu": kernel} for twin, kernel in ((parts_twin, parts_kernel), (settle_twin, settle_kernel)))
+SIZES = [(way, size) for way in ("kernel", "gpu") for size in ("few", "many")]
+
+
+def linear_few(x, *more, **named):
+    """Our own product of a norm that is whole."""
+    return linear_kernel(Normal(x), *more, **named)
+
+
+LINEAR = {("twin", "few"): linear_twin, **{(way, size): {"few": linear_few, "many": linear_many}[size] for way, size in SIZES}}
+ADDED = {("twin", "few"): added_twin, **{(way, size): {"few": added_kernel, "many": added_many}[size] for way, size in SIZES}}
 NORM = {"twin": normed_twin, "kernel": normed_kernel, "gpu": normed_kernel}
 TURN = {"twin": turn_twin, "kernel": turn_kernel, "gpu": turn_kernel}
 
@@ -39,25 +50,57 @@ def close(way, found, expected):
     assert error < (2 * bound if way == "kernel" and found.dtype != torch.float32 else bound), float(error)
 
 
+def whole(normal):
+    """What a Normal stands for."""
+    if normal.squares is None:
+        return normal.x
+    wide = normal.x.float() / (normal.squares.sum(1, keepdim=True) / normal.x.shape[1] + normal.eps).sqrt()
+    return wide.to(normal.x.dtype)
+
+
+def norm_of(x, weight, eps=1e-5):
+    """In float64."""
+    x = x.double()
+    return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * weight.double()
+
+
+def unfinished(x, weight, pieces=3, eps=1e-5):
+    """A Normal whose rows are still to be divided, as a product leaves it, and the norm that it stands for, in float64."""
+    squares = torch.stack([part.float().square().sum(1) for part in x.chunk(pieces, 1)], 1)
+    return Normal(x * weight, squares, eps), norm_of(x, weight, eps)
+
+
 @pytest.mark.parametrize("size", ["few", "many"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(
-    ("biased", "residual", "gated"), [(False, False, False), (True, False, False), (False, True, False), (True, True, False), (False, False, True), (True, True, True)]
-)
-def test_a_product_with_all_behind_it_is_that_of_float64(way, size, dtype, biased, residual, gated):
+@pytest.mark.parametrize(("biased", "gated"), [(False, False), (True, False), (False, True), (True, True)])
+def test_a_product_with_all_behind_it_is_that_of_float64(way, size, dtype, biased, gated):
     if (way, size) not in LINEAR:
         pytest.skip("one twin")
     rows, inner, columns = 5, 300, 70
     x, weight = random(rows, inner, dtype=dtype), random(columns, inner, seed=1, dtype=dtype) / 8
     bias = random(columns, seed=4, dtype=dtype) if biased else None
-    before = random(rows, columns // 2 if gated else columns, seed=3, dtype=dtype) if residual else None
-    found = LINEAR[way, size](on(way, x), on(way, weight), on(way, bias), residual=on(way, before), gated=gated)
+    found = LINEAR[way, size](on(way, x), on(way, weight), on(way, bias), gated=gated)
     expected = x.double() @ weight.double().T + (bias.double() if biased else 0)
     if gated:
         expected = torch.nn.functional.silu(expected[:, : columns // 2]) * expected[:, columns // 2 :]
-    expected = expected + (before.double() if residual else 0)
     assert found.dtype == dtype
+    close(way, found, expected)
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rows", [5, 40])
+@pytest.mark.parametrize(("biased", "gated"), [(False, False), (True, True)])
+def test_a_product_finishes_the_norm_that_it_is_given(way, dtype, rows, biased, gated):
+    inner, columns = 300, 70
+    normal, expected = unfinished(random(rows, inner, dtype=dtype), random(inner, seed=2, dtype=dtype))
+    weight, bias = random(columns, inner, seed=1, dtype=dtype) / 8, random(columns, seed=4, dtype=dtype) if biased else None
+    given = Normal(on(way, normal.x), on(way, normal.squares), normal.eps)
+    found = linear(given, on(way, weight), on(way, bias), gated=gated)
+    expected = expected @ weight.double().T + (bias.double() if biased else 0)
+    if gated:
+        expected = torch.nn.functional.silu(expected[:, : columns // 2]) * expected[:, columns // 2 :]
     close(way, found, expected)
 
 
@@ -65,7 +108,7 @@ def test_a_product_with_all_behind_it_is_that_of_float64(way, size, dtype, biase
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_norm_is_that_of_float64(way, dtype):
     x, weight = random(5, 300, dtype=dtype), random(300, seed=2, dtype=dtype)
-    close(way, NORM[way](on(way, x), on(way, weight), 1e-5), x.double() / (x.double().square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double())
+    close(way, NORM[way](on(way, x), on(way, weight), 1e-5), norm_of(x, weight))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -111,35 +154,70 @@ def test_queries_and_keys_are_turned_and_stored_where_they_belong(way, placed, k
             assert torch.equal(old.transpose(1, 2)[left], new.cpu().transpose(1, 2)[left]), "other positions stay"
 
 
+@pytest.mark.parametrize("way", WAYS[1:])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kept", ["placed", "everywhere", "nothing"])
+@pytest.mark.parametrize(("key_heads", "width", "biased", "rows"), [(4, 16, False, 3), (2, 32, True, 3), (2, 64, True, 10)])
+def test_queries_keys_and_values_in_one_launch_are_those_of_the_twin(way, dtype, kept, key_heads, width, biased, rows):
+    heads, length, inner = 4, 9, 70
+    place = torch.stack([torch.randperm(length, generator=torch.Generator().manual_seed(row))[:4] for row in range(rows)]) if kept == "placed" else None
+    chosen = 4 if kept == "placed" else length
+    cos, sin = (each[:, 0] for each in rotary(torch.arange(length)[None] if place is None else place, width, 1e4))
+    normal, expected = unfinished(random(rows * chosen, inner, dtype=dtype), random(inner, seed=2, dtype=dtype))
+    weight = random((heads + 2 * key_heads) * width, inner, seed=1, dtype=dtype) / 8
+    bias = random(len(weight), seed=4, dtype=dtype) if biased else None
+    stores = [None, None] if kept == "nothing" else [random(rows, key_heads, length, width, seed=seed, dtype=dtype) for seed in (5, 6)]
+    given = Normal(on(way, normal.x), on(way, normal.squares), normal.eps)
+    ours = [on(way, None if store is None else store.clone()) for store in stores]
+    found = mix_kernel(given, *(on(way, each) for each in (weight, bias, cos, sin)), *ours, on(way, place), heads, shape=(rows, chosen))
+    mixed = (expected @ weight.double().T + (bias.double() if biased else 0)).float().view(rows, chosen, -1)
+    twin = turn_twin(mixed, cos, sin, *(None if store is None else store.float() for store in stores), place, heads)
+    for each, other in zip(found, twin, strict=True):
+        assert each.dtype == dtype
+        assert each.shape == other.shape
+        close(way, each, other.double())
+    if kept == "placed":
+        left = torch.ones(rows, length, dtype=torch.bool).scatter(1, place, False)
+        for old, new in zip(stores, ours, strict=True):
+            assert torch.equal(old.transpose(1, 2)[left], new.cpu().transpose(1, 2)[left]), "other positions stay"
+
+
+@pytest.mark.parametrize("size", ["few", "many"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("rows", [5, 40])
 @pytest.mark.parametrize("biased", [False, True])
-def test_a_product_in_parts_is_settled_by_the_norm_behind_it(way, dtype, parts, biased):
-    rows, inner, columns = 5, 300, 70  # 300 is no multiple of parts and tiles
+def test_what_is_added_is_the_residual_and_the_product_and_its_norm_stands_behind_it(way, size, dtype, rows, biased):
+    if (way, size) not in ADDED:
+        pytest.skip("one twin")
+    inner, columns = 300, 70
     x, weight, residual = random(rows, inner, dtype=dtype), random(columns, inner, seed=1, dtype=dtype) / 8, random(rows, columns, seed=2, dtype=dtype)
     norm, bias = random(columns, seed=3, dtype=dtype), random(columns, seed=4, dtype=dtype) if biased else None
-    made = PARTS[way](on(way, x), on(way, weight), parts)
-    assert made.shape == (parts, rows, columns)
-    settled, normal = SETTLED[way](on(way, residual), made, on(way, bias), on(way, norm), 1e-5)
+    now, normal = ADDED[way, size](*(on(way, each) for each in (x, weight, bias)), on(way, residual.clone()), on(way, norm), 1e-5)
+    assert (normal.squares is None) == (way == "twin" or size == "many")
     expected = residual.double() + x.double() @ weight.double().T + (bias.double() if biased else 0)
-    close(way, settled, expected)
-    close(way, normal, expected / (expected.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.double())
+    close(way, now, expected)
+    close(way, whole(normal), norm_of(expected, norm))
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("rows", "columns", "inner"), [(5, 70, 70), (40, 70, 70), (40, 70, 150), (70, 70, 70), (5, 150, 70)])
-@pytest.mark.parametrize("biased", [False, True])
-def test_what_is_added_is_the_residual_and_the_product_however_it_is_cut(monkeypatch, way, rows, columns, inner, biased):
-    """Every branch of the choice among our kernels and the library, in bfloat16; the interpreter is given what a GPU would be."""
+@pytest.mark.parametrize("way", WAYS[1:])
+@pytest.mark.parametrize(("rows", "ours", "wide"), [(5, True, True), (32, True, True), (33, True, False), (64, True, False), (65, False, False)])
+def test_few_rows_in_bfloat16_go_through_our_own_products(monkeypatch, way, rows, ours, wide):
+    """The choice among our kernels and the library; the interpreter is given what a GPU would be. A norm that is not finished must be, whatever the number of rows."""
     if way == "kernel":
         monkeypatch.setattr("remask.kernels.layer.runs_kernels", lambda x: True)
-    x, weight = random(rows, inner, dtype=torch.bfloat16), random(columns, inner, seed=1, dtype=torch.bfloat16) / 8
-    residual, bias, norm = (random(*shape, seed=seed, dtype=torch.bfloat16) for seed, shape in enumerate(((rows, columns), (columns,), (columns,)), 2))
-    expected = residual.double() + x.double() @ weight.double().T + (bias.double() if biased else 0)
-    sum_ = added(on(way, x), on(way, weight), on(way, bias) if biased else None, on(way, residual.clone()))
-    parts = 1 if sum_.parts is None else len(sum_.parts)
-    assert parts == (1 if way == "twin" or rows > 64 or columns > inner else 4 if rows > 32 and inner > columns else 2)
-    settled_, normal = settled(sum_, on(way, norm), 1e-5)
-    close(way, settled_, expected)
-    close(way, normal, expected / (expected.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.double())
+    called = []
+    for name in ("linear_kernel", "linear_many", "added_kernel", "added_many", "mix_kernel"):
+        whole_function = getattr(layer, name)
+        monkeypatch.setattr(layer, name, lambda *given, name=name, whole_function=whole_function, **named: called.append(name) or whole_function(*given, **named))
+    x, weight, norm = (on(way, random(*shape, dtype=torch.bfloat16)) for shape in ((rows, 64), (96, 64), (96,)))
+    cos, sin = (on(way, each[:, 0]) for each in rotary(torch.arange(rows)[None], 16, 1e4))
+    residual = on(way, random(rows, 96, dtype=torch.bfloat16))
+    linear(Normal(x), weight)
+    linear(Normal(x), weight, gated=True)
+    _, normal = added(x, weight, None, residual, norm, 1e-5)
+    assert (normal.squares is not None) == ours
+    linear(normal, on(way, random(32, 96, dtype=torch.bfloat16)))
+    mix(Normal(x), weight, None, cos, sin, None, None, None, 2, shape=(1, rows))
+    names = [f"linear_{'kernel' if wide else 'many'}", *(f"{name}_{'kernel' if ours else 'many'}" for name in ("linear", "added", "linear"))]
+    assert called == [*names, "mix_kernel" if ours else "linear_many"]

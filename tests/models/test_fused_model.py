@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import remask
+import remask.kernels.layer
 from remask.engine import Engine, Request
 from remask.models.fused_model import FusedModel
 from remask.models.store import Chosen
@@ -124,7 +125,9 @@ def test_padding_is_left_out_of_the_products(monkeypatch):
     """Three rows of 15, 17 and 13 positions; of a chosen place a row that repeats it computes it once."""
     monkeypatch.setattr("remask.models.fused.FEW", 0)
     counts, fused = [], FusedModel(network("llada"))
-    monkeypatch.setattr("remask.models.fused.linear", lambda x, *rest, linear=remask.models.fused.linear, **more: counts.append(len(x)) or linear(x, *rest, **more))
+    for name in ("linear_twin", "added_twin"):
+        product = getattr(remask.kernels.layer, name)
+        monkeypatch.setattr(remask.kernels.layer, name, lambda x, *rest, product=product, **more: counts.append(len(x)) or product(x, *rest, **more))
     with torch.inference_mode():
         _, store = fused.forward(canvas(), Chosen(), None)
         assert set(counts) == {45}

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 import remask
 from remask import RemaskError
 from remask.cli.opening import network_settings
+from remask.files import check_settings
 from remask.models.fused_model import FusedModel
-from remask.models.loading import locate, precision
+from remask.models.loading import check_fused, locate, precision
 from remask.models.weights import fingerprint
 from remask.training.run import build
 from remask.training.shards import write_json, write_shards
@@ -49,6 +50,15 @@ def test_a_network_is_loaded_on_fused_layers(tmp_path):
     assert isinstance(fused, FusedModel)
     assert not isinstance(plain, FusedModel)
     torch.testing.assert_close(fused.logits(TOKENS), plain.logits(TOKENS))
+
+
+def test_what_has_fused_layers_is_known_without_weights_and_of_what_is_elsewhere_nothing_is_said(tmp_path):
+    write(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    check_fused(tmp_path)
+    check_fused(tmp_path / "absent")
+    with pytest.raises(RemaskError, match=r"sudoku has no fused layers; .*leave out fused"):
+        check_fused("sudoku")
 
 
 def test_a_network_without_fused_layers_says_so(tmp_path):
@@ -116,28 +126,31 @@ def test_what_results_depend_on_is_noted_without_fetching_anything(hub, monkeypa
     asked = []
     monkeypatch.setattr("socket.getaddrinfo", lambda *where, **__: asked.append(where) or ())
     there, absent = (network_settings(name, "cpu", "", fused=False) for name in ("some/model", "some/thing"))
-    assert there == {"model": "some/model", "weights": fingerprint(hub / "snapshots" / ("0" * 40)), "device": "cpu", "dtype": "float32"}
-    assert absent == {"model": "some/thing", "weights": "elsewhere", "device": "cpu", "dtype": "as stored"}
+    assert there == {"model": "some/model", "weights": fingerprint(hub / "snapshots" / ("0" * 40)), "layers": "own", "device": "cpu", "dtype": "float32"}
+    assert absent == {"model": "some/thing", "weights": "of some/thing, elsewhere", "layers": "own", "device": "cpu", "dtype": "as stored"}
     assert not asked
 
 
-def test_a_folder_has_one_name_however_it_is_written_and_other_names_stay_as_they_are(tmp_path, monkeypatch):
-    (tmp_path / "runs" / "here").mkdir(parents=True)
-    write(tmp_path / "runs" / "x")
-    write(tmp_path / "runs" / "here" / "y")
-    monkeypatch.chdir(tmp_path / "runs" / "here")
-    for spelling in ("y", "./y", "y/", ".//y/.", "../here/y", str(tmp_path / "runs" / "here" / "y")):
-        assert network_settings(spelling, "cpu", "")["model"] == "y"
-    for spelling in ("../x", "../../runs/x/", str(tmp_path / "runs" / "x"), f"{tmp_path}/runs/here/../x"):
-        assert network_settings(spelling, "cpu", "", fused=True)["model"] == f"{tmp_path / 'runs' / 'x'} fused"
-    for name in ("demo", "some/model", "./absent/"):
-        assert network_settings(name, "cpu", "")["model"] == name
-    (tmp_path / "elsewhere" / "in").mkdir(parents=True)
-    write(tmp_path / "elsewhere" / "y")
-    (tmp_path / "runs" / "here" / "link").symlink_to(tmp_path / "elsewhere" / "in")
-    assert network_settings("link/../y", "cpu", "")["model"] == "link/../y"
-    monkeypatch.chdir(tmp_path / "runs" / "x")
-    assert network_settings(".", "cpu", "")["model"] == "."
+def test_a_network_is_noted_by_its_weights_beside_its_name_as_it_was_written(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    write(tmp_path / "here" / "y")
+    write(tmp_path / "y", {**CONFIG, "max_sequence_length": 32})
+    monkeypatch.chdir(tmp_path / "here")
+    names = ("y", "./y/", "../here/y", str(tmp_path / "here" / "y"), "../y")
+    noted = [network_settings(name, "cpu", "", fused=True) for name in names]
+    assert [settings["model"] for settings in noted] == list(names)
+    assert {settings["weights"] for settings in noted[:-1]} == {fingerprint(tmp_path / "here" / "y")}
+    assert noted[-1]["weights"] == fingerprint(tmp_path / "y") != noted[0]["weights"]
+    assert {settings["layers"] for settings in noted} == {"fused"}
+
+
+def test_names_count_where_weights_do_not_tell_networks_apart(tmp_path):
+    one, other = (network_settings(name, "cpu", "") for name in ("some/thing", "some/other"))
+    with pytest.raises(remask.RemaskError, match="holds results with model some/thing, not some/other"):
+        check_settings(tmp_path, one, other)
+    check_settings(tmp_path, one, one)
+    with pytest.raises(remask.RemaskError, match="holds results with model a, not b"):
+        check_settings(tmp_path, {"model": "a"}, {"model": "b"})
 
 
 @pytest.mark.parametrize("revision", ["other", "1" * 40])

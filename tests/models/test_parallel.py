@@ -4,11 +4,18 @@ import pytest
 import torch
 import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
+from torch.distributed.device_mesh import init_device_mesh
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import remask
 from remask.engine import Engine
 from remask.models.fused import Fused
 from remask.models.fused_model import FusedModel
+from remask.models.guidance import Guided
+from remask.models.parallel import tensor_parallel
 from remask.models.quantised import fp8
 from tests.networks import canvas, network
 
@@ -34,10 +41,6 @@ def results(model, captured=False):
 
 
 def half(rank, folder):
-    from torch.distributed.device_mesh import init_device_mesh
-
-    from remask.models.parallel import tensor_parallel
-
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     shares = {}
@@ -50,10 +53,12 @@ def half(rank, folder):
             (FusedModel, "fused layers do not take"),
             (fp8, "cannot be turned into float8"),
             (Engine, "admit rows each by its own memory"),
+            (lambda model: Engine(Guided(model, 1.0)), "admit rows each by its own memory"),
             (lambda model: Engine(remask.Captured(model)), "admit rows each by its own memory"),
         ):
             with pytest.raises(remask.RemaskError, match=why):
                 refuses(model)
+    split_behind_fused_layers_or_captured()
     with pytest.raises(remask.RemaskError, match="MDLM cannot be split"):
         tensor_parallel(network("mdlm"))
     odd = network("dream", num_key_value_heads=1)
@@ -77,6 +82,35 @@ def half(rank, folder):
     distributed.destroy_process_group()
 
 
+def split_behind_fused_layers_or_captured():
+    """What was made of the whole network says so at its next use, whether it was used before or not."""
+    first = canvas()
+    for used in (False, True):
+        for make, why in (
+            (FusedModel, "split over 2 processes when it had fused layers already"),
+            (remask.Captured, r"split over 2 processes after Captured\(model\) was made"),
+            (lambda model: remask.Captured(model, body=Fused(model)), r"split over 2 processes after Captured\(model\) was made"),
+            (lambda model: remask.Captured(Guided(model, 1.0)), r"split over 2 processes after Captured\(model\) was made"),
+            (lambda model: remask.Captured(FusedModel(model)), r"split over 2 processes after Captured\(model\) was made"),
+        ):
+            model = network("llada")
+            whole = make(model)
+            if used:
+                list(remask.denoise(whole, first, decoder=remask.Threshold(0.2)))
+            tensor_parallel(model)
+            with pytest.raises(remask.RemaskError, match=why):
+                next(remask.denoise(whole, first, decoder=remask.Threshold(0.2)))
+    model = network("llada")
+    fused = FusedModel(model)
+    tensor_parallel(model)
+    with pytest.raises(remask.RemaskError, match="admit rows each by its own memory"):
+        Engine(fused)
+    with pytest.raises(remask.RemaskError, match="had fused layers already"):
+        fused.logits(first.tokens)
+    with pytest.raises(remask.RemaskError, match="had fused layers already"):
+        next(remask.denoise(remask.Captured(fused), first, decoder=remask.Threshold(0.2)))
+
+
 def test_two_processes_compute_what_one_does(tmp_path):
     multiprocessing.start_processes(half, (str(tmp_path),), nprocs=2, start_method="spawn")
     for rank in range(2):
@@ -90,8 +124,59 @@ def test_two_processes_compute_what_one_does(tmp_path):
             assert held < 0.6 * sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_without_a_group_the_remedy_is_named():
-    from remask.models.parallel import tensor_parallel
+class Peak(TorchDispatchMode):
+    """most: bytes of memory on the device `meta` at once, so far, of what operations made there."""
 
+    def __init__(self):
+        super().__init__()
+        self.most, self.made = 0, {}
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        out = function(*arguments, **(options or {}))
+        for part in (each.untyped_storage() for each in tree_leaves(out) if isinstance(each, torch.Tensor) and each.is_meta):
+            self.made[part._cdata] = StorageWeakRef(part), part.nbytes()
+        self.made = {place: (ref, size) for place, (ref, size) in self.made.items() if not ref.expired()}
+        self.most = max(self.most, sum(size for _, size in self.made.values()))
+        return out
+
+
+def held(tensors):
+    """Bytes of memory behind tensors."""
+    return sum({part._cdata: part.nbytes() for part in (each.untyped_storage() for each in tensors)}.values())
+
+
+@pytest.fixture
+def two_processes():
+    """A group of two of which this is one, and nothing is sent: what a collective leaves is of the right shape, no more."""
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("two_processes")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_on_the_cpu_is_split_onto_another_device_matrix_by_matrix(name):
+    """`meta` stands for a GPU that has no room for the whole network."""
+    model = made(name)
+    whole, largest = held(model.parameters()), max(held([parameter]) for parameter in model.parameters())
+    with Peak() as peak:
+        split = tensor_parallel(model, init_device_mesh("meta", (2,)))
+    assert split is model
+    assert model.device.type == "meta"
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    share = held(model.parameters())
+    assert share < 0.6 * whole
+    assert share <= peak.most <= share + 2 * largest < whole
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_a_share_of_one_process_is_on_the_meshs_device_too():
+    mesh = init_device_mesh("meta", (2, 1), mesh_dim_names=("rows", "shares"))["shares"]
+    model = tensor_parallel(network("llada"), mesh)
+    assert model.processes == 1
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+def test_without_a_group_the_remedy_is_named():
     with pytest.raises(remask.RemaskError, match="torchrun"):
         tensor_parallel(network("llada"))

@@ -40,9 +40,12 @@ def run(
     from remask.batch.run import through
     from remask.engine import Engine
     from remask.errors import RemaskError
+    from remask.models.loading import check_fused
 
     if workers is not None and not ray:
         raise RemaskError(f"--workers {workers}: only with --ray; --rows says how many lines are decoded at once")
+    if ray and fused:
+        check_fused(model)  # a worker would say it in a hundred lines
     settings = Settings(decoder, window, reuse, temperature, top_p, top_k, max_new_tokens, seed)
     engine = None if ray else Engine(open_model(model, device, dtype, fused=fused), max_rows=rows, queue=rows)
     opened = open_trace(trace, engine and engine.model.tokenizer, resume=out.exists())

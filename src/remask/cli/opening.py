@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -45,7 +44,7 @@ def check_captured(captured: bool, trace: Path | None) -> None:
 
 
 def way(model: str, *, fused: bool, captured: bool) -> str:
-    """A model's name with how it is computed, as results note it."""
+    """A model's name with how it is computed, as summaries and traces tell it."""
     return model + " fused" * fused + " captured" * captured
 
 
@@ -61,7 +60,10 @@ def naming(device: str) -> Iterator[None]:
 
 
 def network_settings(model: str, device: str, dtype: str, *, fused: bool = False, captured: bool = False) -> dict[str, str]:
-    """What results depend on of a network, as a file of results notes it; what it is computed on by its kind, so that a run may go on on another card."""
+    """What results depend on of a network, as a file of results notes it; what it is computed on by its kind, so that a run may go on on another card.
+
+    Its name stands there for people, as it was written: networks are told apart by their weights, and where these are elsewhere by the name under which they are asked for.
+    """
     import torch
 
     from remask.errors import RemaskError
@@ -75,20 +77,8 @@ def network_settings(model: str, device: str, dtype: str, *, fused: bool = False
         folder = locate(model, fetch=False)
         weights, computed = fingerprint(folder), str(wanted or precision(kind, shards(folder)))
     except RemaskError:  # a checkpoint that only workers have
-        weights, computed = "elsewhere", str(wanted or "as stored")
-    return {"model": way(named(model), fused=fused, captured=captured), "weights": weights, "device": kind.type, "dtype": computed.removeprefix("torch.")}
-
-
-def named(model: str) -> str:
-    """A folder that is there by its place below the working directory, or else its whole path, in whatever way it was written; another name as it stands.
-
-    Not by its whole path in any case: results may be gone on with where the same tree stands elsewhere. Links are not followed, for the same reason, so that a way up out of
-    one (link/..), which leads elsewhere than it reads, stands as it was written.
-    """
-    folder, here = Path(os.path.abspath(model)), Path.cwd()
-    if not (folder.is_dir() and Path(model).is_dir() and folder.samefile(model)):
-        return model
-    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+        weights, computed = f"of {model}, elsewhere", str(wanted or "as stored")
+    return {"model": model, "weights": weights, "layers": ("fused" if fused else "own") + " captured" * captured, "device": kind.type, "dtype": computed.removeprefix("torch.")}
 
 
 def open_trace(path: Path | None, tokenizer: Any, *, resume: bool = False) -> AbstractContextManager[TraceFile | None]:

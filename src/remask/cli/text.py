@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from remask.cli.opening import network_settings, open_model
 from remask.cli.options import Device, Dtype, Seed, TopP
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from remask.evaluation.text.measure import Rows
 
 
@@ -49,11 +52,12 @@ def run(
     network, reader = open_model(model, device, dtype), open_judge(judge, device, dtype)
     if reader.vocab_size != network.vocab_size:
         raise remask.RemaskError(f"the judge {judge!r} has {reader.vocab_size} ids and the model {network.vocab_size}; use a judge of the model's tokenizer")
-    writer, critic = (" ".join(network_settings(name, device, dtype).values()) for name in (model, judge))
+    writer, critic = (content(name, device, dtype) for name in (model, judge))
     shapers = sampling(temperature, top_p)
-    text = cut(read_stream(real), length)
+    stream = read_stream(real)
+    text = cut(stream, length)
     against = text(list(range(n, 2 * n)))[0]
-    made = {"real text": (text, str(real)), "the judge's own": (of_judge(reader, length, seed=seed), critic)}
+    made = {"real text": (text, f"text {digest(stream)}"), "the judge's own": (of_judge(reader, length, seed=seed), critic)}
     made |= {spec: (drawn(network, part, length, shapers=shapers, seed=seed), f"{writer} temperature {temperature} top-p {top_p}") for spec, part in parts.items()}
     named = {name: (rows, f"{name}, {source}, {length} tokens, seed {seed}, judge {critic}") for name, (rows, source) in made.items()}
     records = measured(named, n, judge=reader, out=out, batch=batch)
@@ -62,6 +66,17 @@ def run(
     (out / "summary.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*found, about]), encoding="utf-8")
     Console().print(tables.texts(found))
     Console().print(tables.network(about))
+
+
+def content(model: str, device: str, dtype: str) -> str:
+    """What results depend on of a network, in words; not what it is called, which may be another name the next time."""
+    noted = network_settings(model, device, dtype)
+    return f"weights {noted['weights']} {noted['device']} {noted['dtype']}"
+
+
+def digest(ids: Tensor) -> str:
+    """Twelve digits that tell a text from another, in whatever file it lies."""
+    return sha256(ids.numpy().data).hexdigest()[:12]
 
 
 def measured(made: dict[str, tuple[Rows, str]], n: int, *, judge: Any, out: Path, batch: int) -> dict[str, list[dict[str, Any]]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import astuple, dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -42,6 +42,7 @@ class PC(Decoder):
 
     lam: 0 for Sudoku, 0.5 for Countdown in the paper.  background: a JSON file with one count per token id, whose shares are the background law;
     a token that was never counted scores alpha. Without a file the law is uniform, its logarithm one factor for all: with lam = 0 the order is that of confidence.
+    The file is read once, when the part is made: what it holds later is of no account, and parts made of different counts are not equal.
     """
 
     lam: float = 0.25
@@ -56,8 +57,18 @@ class PC(Decoder):
         check_steps(self.steps)
         if not (self.lam >= 0 and self.alpha > 0):
             raise RemaskError(f"lam={self.lam}, alpha={self.alpha}: lam must be 0 or more, alpha more than 0")
-        if self.background is not None:
-            surprises(self.background)
+        _ = self.counted  # read now
+
+    @cached_property
+    def counted(self) -> bytes | None:
+        """What the file of the background law holds."""
+        return None if self.background is None else read_counts(self.background)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PC) and type(other) is type(self) and (astuple(self), self.counted) == (astuple(other), other.counted)
+
+    def __hash__(self) -> int:
+        return hash((astuple(self), self.counted))
 
     def init(self, canvas: Canvas) -> BlockClock:
         return BlockClock.start(canvas, self.steps)
@@ -69,24 +80,34 @@ class PC(Decoder):
 
     def surprise(self, logits: Tensor) -> Tensor:
         """-log background of the likeliest token of (B, L, V) logits, float64: (B, L), or () where the law is uniform."""
-        if self.background is None:
+        if self.counted is None:
             return torch.log(torch.full((), logits.shape[-1] - 1.0, dtype=torch.float64, device=logits.device))
-        table = surprises(self.background)
+        table = surprises(self.counted)
+        assert table is not None, "read_counts has looked"
         if len(table) < logits.shape[-1] - 1:
             raise RemaskError(f"{self.background} counts {len(table)} tokens and the model has {logits.shape[-1]}; make it with the model's tokenizer")
         likeliest = logits.argmax(-1)
         return table.to(logits.device)[likeliest.clamp(max=len(table) - 1)]
 
 
-@lru_cache(maxsize=8)
-def surprises(path: str) -> Tensor:
-    """(V,) float64: minus the logarithms of the shares of the counts in a JSON file."""
+def read_counts(path: str) -> bytes:
+    """What a JSON file holds, if that is a list of counts."""
     try:
-        counts = torch.tensor(json.loads(Path(path).read_text(encoding="utf-8")), dtype=torch.float64)
-    except (OSError, ValueError, TypeError) as error:
+        held = Path(path).read_bytes()
+        table = surprises(held)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise RemaskError(f"cannot read {path} ({str(error).splitlines()[0]}); background is a JSON file with a list of counts, one per token id") from None
-    if counts.dim() != 1 or not bool((counts >= 0).all()) or not float(counts.sum()) > 0:
+    if table is None:
         raise RemaskError(f"{path} holds no list of counts; background is a JSON file with a list of numbers from 0, one per token id")
+    return held
+
+
+@lru_cache(maxsize=8)
+def surprises(held: bytes) -> Tensor | None:
+    """(V,) float64: minus the logarithms of the shares of the counts in a JSON list, None if it is no list of such; an error of json or torch if it is neither."""
+    counts = torch.tensor(json.loads(held), dtype=torch.float64)
+    if counts.dim() != 1 or not bool((counts >= 0).all()) or not float(counts.sum()) > 0:
+        return None
     return -(counts / counts.sum()).log()
 
 

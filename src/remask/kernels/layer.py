@@ -10,12 +10,27 @@ from torch.nn import functional
 
 from remask.kernels import runs_kernels
 from remask.kernels.attention import FEW as ATTENDED
+from remask.kernels.attention import WIDTHS
+
+FEW = 64
+"""Rows up to which our own products are faster than the library's and what stands behind these: measured at LLaDA-8B's sizes on an H200 (docs/findings/gpu.md)."""
 
 
-def streams(x: Tensor, weight: Tensor, gated: bool) -> bool:
-    """Whether our own product, which reads its weights once, is faster than the library's: measured at LLaDA-8B's sizes on an H200 (docs/findings/gpu.md)."""
-    rows, narrow = x.shape[0], weight.shape[0] <= weight.shape[1]
-    return runs_kernels(x) and x.dtype == torch.bfloat16 and (rows <= 32 or (rows <= 64 and (gated or narrow)))
+def streams(x: Tensor, most: int = FEW) -> bool:
+    """Whether x (N, D) goes through our own products."""
+    return runs_kernels(x) and x.dtype == torch.bfloat16 and x.shape[0] <= most
+
+
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """An RMSNorm, (N, D): x, or if `squares` are given x with each row still to be divided by the root of the mean of its squares, plus eps.
+
+    squares: (N, P) float32, which add up over P to the squares of a row of what is normed. A product divides its sums instead of its input, so that nobody waits for all of a row.
+    """
+
+    x: Tensor
+    squares: Tensor | None = None
+    eps: float = 0.0
 
 
 def normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -36,105 +51,91 @@ def normed_kernel(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return launch_norm(x, weight, eps)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, residual: Tensor | None = None, gated: bool = False) -> Tensor:
-    """x (N, D) times weight (O, D) transposed, plus bias; then SiLU of the first half times the second, if gated; then plus residual. Returns (N, O), or (N, O / 2) if gated."""
-    how = linear_twin
-    if runs_kernels(x):
-        how = linear_kernel if streams(x, weight, gated) else linear_many
-    return how(x, weight, bias, residual=residual, gated=gated)
+def linear(normal: Normal, weight: Tensor, bias: Tensor | None = None, *, gated: bool = False) -> Tensor:
+    """A norm (N, D) times weight (O, D) transposed, plus bias; then SiLU of the first half times the second, if gated. Returns (N, O), or (N, O / 2) if gated."""
+    x = normal.x
+    if normal.squares is not None or streams(x, FEW if gated else FEW // 2):
+        return linear_kernel(normal, weight, bias, gated=gated)
+    return (linear_many if runs_kernels(x) else linear_twin)(x, weight, bias, gated=gated)
 
 
-def linear_twin(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, residual: Tensor | None = None, gated: bool = False) -> Tensor:
-    """The same in plain torch, rounded where the networks round."""
+def linear_twin(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gated: bool = False) -> Tensor:
+    """The same of a norm that is whole, in plain torch, rounded where the networks round."""
     y = functional.linear(x, weight, bias)
     if gated:
         gate, up = y.chunk(2, dim=-1)
         y = functional.silu(gate) * up
-    return y if residual is None else residual + y
+    return y
 
 
-def linear_kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, residual: Tensor | None = None, gated: bool = False) -> Tensor:
+def linear_kernel(normal: Normal, weight: Tensor, bias: Tensor | None = None, *, gated: bool = False) -> Tensor:
     """The same by Triton in one launch; sums in float32, rounded once at the end."""
     from remask.kernels.layer_triton import launch_linear
 
-    return launch_linear(x, weight, bias, residual, gated)
+    return launch_linear(normal.x, weight, bias, normal.squares, normal.eps, gated)
 
 
-def linear_many(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, residual: Tensor | None = None, gated: bool = False) -> Tensor:
-    """The same for more rows, where the library's product is hard to beat: the residual inside it, a kernel for the gate behind it."""
+def linear_many(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gated: bool = False) -> Tensor:
+    """The same for more rows, where the library's product is hard to beat: a kernel for the gate behind it."""
     from remask.kernels.layer_triton import launch_gate
 
-    if residual is not None and bias is None and not gated:
-        return torch.addmm(residual, x, weight.t())
     y = functional.linear(x, weight, bias)
-    if gated:
-        y = launch_gate(y)
-    return y if residual is None else residual + y
+    return launch_gate(y) if gated else y
 
 
-@dataclass(frozen=True, eq=False)
-class Sum:
-    """x (N, D), and what is still to be added to it: parts (P, N, D) float32 and bias (D,), or nothing."""
+def added(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor, norm: Tensor, eps: float) -> tuple[Tensor, Normal]:
+    """residual (N, O), which may be written over, plus x (N, D) times weight (O, D) transposed, plus bias; and the RMSNorm of that by `norm` (O,)."""
+    how = added_twin
+    if runs_kernels(x):
+        how = added_kernel if streams(x) else added_many
+    return how(x, weight, bias, residual, norm, eps)
 
-    x: Tensor
-    parts: Tensor | None = None
-    bias: Tensor | None = None
+
+def added_twin(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor, norm: Tensor, eps: float) -> tuple[Tensor, Normal]:
+    """The same in plain torch, rounded where the networks round."""
+    now = residual + functional.linear(x, weight, bias)
+    return now, Normal(normed_twin(now, norm, eps))
 
 
-def added(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor) -> Sum:
-    """residual (N, O), which may be written over, plus the product of x and weight and the bias; of few rows in parts, for the norm behind it to add up.
+def added_kernel(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor, norm: Tensor, eps: float) -> tuple[Tensor, Normal]:
+    """The same by Triton in one launch, the norm in the state that a product finishes."""
+    from remask.kernels.layer_triton import launch_add
 
-    A product of few columns is over before the card reads at full speed: more programs, each with a part of the inner dimension, start it faster.
+    now, ahead, squares = launch_add(x, weight, bias, residual, norm)
+    return now, Normal(ahead, squares, eps)
+
+
+def added_many(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor, norm: Tensor, eps: float) -> tuple[Tensor, Normal]:
+    """The same for more rows: the library's product adds to the residual where it lies, which it would copy first elsewhere."""
+    now = residual.addmm_(x, weight.t()) if bias is None else residual + functional.linear(x, weight, bias)
+    return now, Normal(normed_kernel(now, norm, eps))
+
+
+def mix(
+    normal: Normal, weight: Tensor, bias: Tensor | None, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int,
+    *, shape: tuple[int, int], slot: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """A norm (N, D) times the weights ((H + 2 K) E, D) of queries, keys and values, plus bias, then as `turn`.
+
+    shape: (B, M).  slot: (B * M,) int64, which of the N stands at each place, None for N = B * M.
     """
-    parts = parts_for(x, weight)
-    if parts == 1 and bias is None and runs_kernels(x) and not streams(x, weight, gated=False):
-        return Sum(residual.addmm_(x, weight.t()))  # elsewhere the library copies the residual first
-    if parts == 1:
-        return Sum(linear(x, weight, bias, residual=residual))
-    return Sum(residual, (parts_kernel if runs_kernels(x) else parts_twin)(x, weight, parts), bias)
+    if slot is None and cos.shape[-1] in WIDTHS and (normal.squares is not None or streams(normal.x)):
+        return mix_kernel(normal, weight, bias, cos, sin, keys, values, place, heads, shape=shape)
+    mixed = linear(normal, weight, bias)
+    return turn((mixed if slot is None else mixed.index_select(0, slot)).view(*shape, -1), cos, sin, keys, values, place, heads)
 
 
-def parts_for(x: Tensor, weight: Tensor) -> int:
-    """How many parts pay: see `streams`."""
-    columns, inner = weight.shape
-    if columns > inner or not streams(x, weight, gated=False):
-        return 1
-    return 2 if x.shape[0] <= 32 or columns == inner else 4
+def mix_kernel(
+    normal: Normal, weight: Tensor, bias: Tensor | None, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int,
+    *, shape: tuple[int, int],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """The same by Triton in one launch, for heads whose width is a power of two from 16; sums in float32 until they are turned."""
+    from remask.kernels.layer_triton import launch_mix
 
-
-def parts_twin(x: Tensor, weight: Tensor, parts: int) -> Tensor:
-    """x (N, D) times weight (O, D) transposed as `parts` sums over D that are still to be added: (parts, N, O) float32."""
-    size = -(-x.shape[1] // parts)
-    return torch.stack([functional.linear(a.float(), b.float()) for a, b in zip(x.split(size, 1), weight.split(size, 1), strict=True)])
-
-
-def parts_kernel(x: Tensor, weight: Tensor, parts: int) -> Tensor:
-    """The same by Triton."""
-    from remask.kernels.layer_triton import launch_parts
-
-    return launch_parts(x, weight, parts)
-
-
-def settled(sum_: Sum, norm: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The sum, (N, D), and its RMSNorm by `norm` (D,)."""
-    x, parts, bias = sum_.x, sum_.parts, sum_.bias
-    if parts is None:
-        return x, normed(x, norm, eps)
-    return (settle_kernel if runs_kernels(x) else settle_twin)(x, parts, bias, norm, eps)
-
-
-def settle_twin(x: Tensor, parts: Tensor, bias: Tensor | None, norm: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x (N, D) plus parts (P, N, D) float32 and bias (D,), and the RMSNorm of that by `norm` (D,): (N, D) each."""
-    wide = x.float() + parts.sum(0)
-    x = (wide if bias is None else wide + bias.float()).to(x.dtype)
-    return x, normed_twin(x, norm, eps)
-
-
-def settle_kernel(x: Tensor, parts: Tensor, bias: Tensor | None, norm: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The same by Triton in one launch."""
-    from remask.kernels.layer_triton import launch_settle
-
-    return launch_settle(x, parts, bias, norm, eps)
+    if keys is None or values is None:
+        keys, values, place = *_unstored(normal.x, shape, weight.shape[0] // cos.shape[-1], cos.shape[-1], heads), None
+    query = launch_mix(normal.x, weight, bias, normal.squares, normal.eps, cos, sin, keys, values, place, shape)
+    return query, keys, values
 
 
 def turn(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: Tensor | None, place: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,11 +180,16 @@ def turn_kernel(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, va
     from remask.kernels.layer_triton import launch_turn
 
     if keys is None or values is None:
-        rows, chosen, total = mixed.shape
         width = cos.shape[-1]
-        keys, values = (mixed.new_empty(rows, (total // width - heads) // 2, chosen, width) for _ in range(2))
-        place = None
+        keys, values, place = *_unstored(mixed, (mixed.shape[0], mixed.shape[1]), mixed.shape[2] // width, width, heads), None
     return launch_turn(mixed, cos, sin, keys, values, place, heads), keys, values
+
+
+def _unstored(like: Tensor, shape: tuple[int, int], all_heads: int, width: int, heads: int) -> tuple[Tensor, Tensor]:
+    """Room for the keys and values of the positions alone."""
+    rows, chosen = shape
+    keys, values = (like.new_empty(rows, (all_heads - heads) // 2, chosen, width) for _ in range(2))
+    return keys, values
 
 
 def _parts(mixed: Tensor, heads: int, width: int) -> tuple[Tensor, Tensor, Tensor]:

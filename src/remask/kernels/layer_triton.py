@@ -1,7 +1,7 @@
-"""The layer's kernels: a matrix product for few rows that streams its weights once, with all that stands behind it; norm, gate, and rotation with the scatter.
+"""The layer's kernels: matrix products for few rows that stream their weights once, with all that stands behind them; norm, gate, and rotation with the scatter.
 
 Few rows are bound by reading weights; what is left beside that are the gaps between launches. Starting kernels early (programmatic dependent launch) and fetching the
-next weights into L2 meanwhile were tried on an H100 and are slower or no faster (docs/findings/gpu.md).
+next weights into L2 meanwhile were tried and are slower or no faster (docs/findings/gpu.md).
 """
 
 # pyright: reportCallIssue=false, reportArgumentType=false, reportMissingImports=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
@@ -16,25 +16,17 @@ from torch import Tensor
 
 
 @triton.jit
-def _linear(
-    x, weight, bias, residual, out, rows, inner: tl.constexpr, columns: tl.constexpr,
-    BIAS: tl.constexpr, RESIDUAL: tl.constexpr, GATED: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, PARTS: tl.constexpr,
+def _product(
+    x, weight, row, column, rows, columns, inner: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """All rows times COLUMNS columns; gated: times COLUMNS gates and the COLUMNS that they gate, side by side in one product.
+    """x (rows, inner) times the `column`s of weight (columns, inner), INNER of the inner dimension at a time: (ROWS, COLUMNS) float32.
 
-    PARTS: of the inner dimension, each with programs of its own; above 1 their sums lie behind one another in `out`.
     WIDE: for the interpreter, whose product takes the bits of a bfloat16 for an integer.
     """
-    SIDES: tl.constexpr = 2 if GATED else 1  # pyright: ignore[reportAssignmentType]
-    row, depth, side = tl.arange(0, ROWS), tl.arange(0, INNER), tl.arange(0, SIDES * COLUMNS)
-    own = tl.program_id(0) * COLUMNS + side % COLUMNS
-    column = own + side // COLUMNS * columns
-    here, there = row < rows, own < columns
-    total = tl.zeros((ROWS, SIDES * COLUMNS), dtype=tl.float32)
-    share: tl.constexpr = (inner + PARTS * INNER - 1) // (PARTS * INNER) * INNER
-    first = tl.program_id(1) * share
-    for start in range(0, share, INNER):
-        at = first + start + depth
+    depth, here, there = tl.arange(0, INNER), row < rows, column < columns
+    total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    for start in range(0, inner, INNER):
+        at = start + depth
         inside = at < inner
         a = tl.load(x + row[:, None] * inner + at[None, :], mask=here[:, None] & inside[None, :], other=0.0)
         tile = column.to(tl.int64)[None, :] * inner + at[:, None]
@@ -42,73 +34,179 @@ def _linear(
         if WIDE:
             a, w = a.to(tl.float32), w.to(tl.float32)
         total = tl.dot(a, w, total, input_precision="ieee")
+    return total
+
+
+@triton.jit
+def _squares(squares, row, rows, ROWS: tl.constexpr, PIECES: tl.constexpr, WIDTH: tl.constexpr):
+    """(ROWS, WIDTH), the PIECES of each row's sum of squares, read before a product and added up behind it, so that nobody waits for them."""
+    piece = tl.arange(0, WIDTH)
+    return tl.load(squares + row[:, None] * PIECES + piece[None, :], mask=(row < rows)[:, None] & (piece < PIECES)[None, :], other=0.0)
+
+
+@triton.jit
+def _halves(total, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """(ROWS, 2 COLUMNS) -> the first and the second COLUMNS."""
+    return tl.split(tl.permute(tl.reshape(total, (ROWS, 2, COLUMNS)), (0, 2, 1)))
+
+
+@triton.jit
+def _linear(
+    x, weight, bias, squares, out, rows, eps, inner: tl.constexpr, columns: tl.constexpr,
+    BIAS: tl.constexpr, PIECES: tl.constexpr, WIDTH_OF_PIECES: tl.constexpr, GATED: tl.constexpr, WIDE: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
+):  # fmt: skip
+    """All rows times COLUMNS columns; gated: times COLUMNS gates and the COLUMNS that they gate, side by side in one product."""
+    SIDES: tl.constexpr = 2 if GATED else 1  # pyright: ignore[reportAssignmentType]
+    row, side = tl.arange(0, ROWS), tl.arange(0, SIDES * COLUMNS)
+    own = tl.program_id(0) * COLUMNS + side % COLUMNS
+    column = tl.where(own < columns, own + side // COLUMNS * columns, SIDES * columns)
+    if PIECES:
+        pieces = _squares(squares, row, rows, ROWS, PIECES, WIDTH_OF_PIECES)
+    total = _product(x, weight, row, column, rows, SIDES * columns, inner, ROWS, SIDES * COLUMNS, INNER, WIDE)
+    if PIECES:
+        total /= tl.sqrt(tl.sum(pieces, 1) / inner + eps)[:, None]
     if BIAS:
-        total += tl.load(bias + column, mask=there, other=0.0).to(tl.float32)[None, :]
+        total += tl.load(bias + column, mask=own < columns, other=0.0).to(tl.float32)[None, :]
     if GATED:
-        gate, up = tl.split(tl.permute(tl.reshape(total, (ROWS, 2, COLUMNS)), (0, 2, 1)))
+        gate, up = _halves(total, ROWS, COLUMNS)
         total = gate / (1 + tl.exp(-gate)) * up
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    place = row[:, None] * columns + column[None, :]
-    inside_out = here[:, None] & (column < columns)[None, :]
-    if RESIDUAL:
-        total += tl.load(residual + place, mask=inside_out, other=0.0).to(tl.float32)
-    tl.store(out + tl.program_id(1) * rows * columns + place, total, mask=inside_out)
+    tl.store(out + row[:, None] * columns + column[None, :], total, mask=(row < rows)[:, None] & (column < columns)[None, :])
 
 
-def tile_of(rows: int, *, gated: bool = False, parts: int = 1) -> dict[str, Any]:
-    """What a program takes: the fastest of benchmarks/step.py --tiles on an H200.
+@triton.jit
+def _added(
+    x, weight, bias, residual, norm, out, ahead, squares, rows, inner: tl.constexpr, columns: tl.constexpr,
+    BIAS: tl.constexpr, WIDE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
+):  # fmt: skip
+    """COLUMNS columns of all rows with the residual added; that times the next norm's weight, and each row's squares over these columns (see Normal in remask.kernels.layer)."""
+    row, column = tl.arange(0, ROWS), tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    total = _product(x, weight, row, column, rows, columns, inner, ROWS, COLUMNS, INNER, WIDE)
+    there = column < columns
+    place, inside = row[:, None] * columns + column[None, :], (row < rows)[:, None] & there[None, :]
+    if BIAS:
+        total += tl.load(bias + column, mask=there, other=0.0).to(tl.float32)[None, :]
+    before = tl.load(residual + place, mask=inside, other=0.0)
+    value = (total + before.to(tl.float32)).to(before.dtype)
+    tl.store(out + place, value, mask=inside)
+    wide = tl.where(inside, value.to(tl.float32), 0.0)
+    tl.store(squares + row * tl.num_programs(0) + tl.program_id(0), tl.sum(wide * wide, 1), mask=row < rows)
+    tl.store(ahead + place, wide * tl.load(norm + column, mask=there, other=0.0).to(tl.float32)[None, :], mask=inside)
 
-    32 columns and four stages of 128, or of a gate three, let three programs share a multiprocessor, so that the 384 of a product of 12,288 columns all run at once.
+
+@triton.jit
+def _mix(
+    x, weight, bias, squares, cos, sin, place, query, keys, values, rows, eps, chosen, length, heads, key_heads, angle_stride, inner: tl.constexpr,
+    BIAS: tl.constexpr, PIECES: tl.constexpr, WIDTH_OF_PIECES: tl.constexpr, PLACED: tl.constexpr, WIDE: tl.constexpr,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
+):  # fmt: skip
+    """COLUMNS lanes of one head and those half a head further, of all positions: queries and keys turned, keys and values scattered."""
+    half: tl.constexpr = WIDTH // 2
+    row, side = tl.arange(0, ROWS), tl.arange(0, 2 * COLUMNS)
+    head, from_lane = tl.program_id(0) // (half // COLUMNS), tl.program_id(0) % (half // COLUMNS) * COLUMNS
+    column = head * WIDTH + from_lane + side % COLUMNS + side // COLUMNS * half
+    if PIECES:
+        pieces = _squares(squares, row, rows, ROWS, PIECES, WIDTH_OF_PIECES)
+    total = _product(x, weight, row, column, rows, (heads + 2 * key_heads) * WIDTH, inner, ROWS, 2 * COLUMNS, INNER, WIDE)
+    if PIECES:
+        total /= tl.sqrt(tl.sum(pieces, 1) / inner + eps)[:, None]
+    if BIAS:
+        total += tl.load(bias + column).to(tl.float32)[None, :]
+    first, second = _halves(total, ROWS, COLUMNS)
+    lane, here, at = from_lane + tl.arange(0, COLUMNS)[None, :], (row < rows)[:, None], row % chosen
+    canvas = (row // chosen).to(tl.int64)
+    if head < heads + key_heads:
+        angle = (canvas * angle_stride + at * WIDTH)[:, None] + lane
+        c, s = tl.load(cos + angle, mask=here, other=0.0), tl.load(sin + angle, mask=here, other=0.0)
+        c2, s2 = tl.load(cos + angle + half, mask=here, other=0.0), tl.load(sin + angle + half, mask=here, other=0.0)
+        first, second = first * c - second * s, second * c2 + first * s2
+    to = at.to(tl.int64)
+    if PLACED:
+        to = tl.load(place + row, mask=row < rows, other=0)
+    if head < heads:
+        target = query + ((row * heads + head) * WIDTH)[:, None] + lane
+        tl.store(target, first, mask=here)
+        tl.store(target + half, second, mask=here)
+    elif head < heads + key_heads:
+        target = keys + (((canvas * key_heads + head - heads) * length + to) * WIDTH)[:, None] + lane
+        tl.store(target, first, mask=here)
+        tl.store(target + half, second, mask=here)
+    else:
+        target = values + (((canvas * key_heads + head - heads - key_heads) * length + to) * WIDTH)[:, None] + lane
+        tl.store(target, first, mask=here)
+        tl.store(target + half, second, mask=here)
+
+
+TILES = {"linear": (32, 128, 4, 4), "gate": (32, 128, 4, 3), "mix": (16, 128, 4, 4), "add": (32, 256, 2, 6)}
+"""Columns, inner numbers, warps and stages of a program, up to 32 rows."""
+LARGER_TILES = {"linear": (32, 128, 4, 4), "gate": (32, 64, 4, 4), "mix": (32, 128, 4, 3), "add": (32, 128, 4, 8)}
+"""The same beyond."""
+
+
+def tile_of(kind: str, rows: int) -> dict[str, Any]:
+    """What a program of a product takes: the fastest of benchmarks/step.py --tiles on an H200. kind: linear, gate, add or mix.
+
+    Up to 32 rows the 384 programs of a gate, or of a mix of 12,288 columns, are three a multiprocessor and all run at once; an addition's 128 have one each.
     """
-    columns, inner, warps, stages = 64, 64, 4, 4
-    if rows <= 32:
-        columns, inner, stages = 32, 128, 3 if gated else 5 if parts > 1 else 4
-    elif rows <= 64 and parts == 4:
-        inner, warps, stages = 128, 8, 3
-    elif rows <= 64:
-        columns, inner = 32, 64 if gated else 128
+    columns, inner, warps, stages = (TILES if rows <= 32 else LARGER_TILES)[kind]
     return {"ROWS": max(16, triton.next_power_of_2(rows)), "COLUMNS": columns, "INNER": inner, "num_warps": warps, "num_stages": stages}
 
 
-def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None, gated: bool, tile: dict[str, Any] | None = None) -> Tensor:
+def _pieces(squares: Tensor | None) -> dict[str, int]:
+    """How the kernels are told of a row's squares."""
+    pieces = 0 if squares is None else squares.shape[1]
+    return {"PIECES": pieces, "WIDTH_OF_PIECES": 1 if squares is None else int(triton.next_power_of_2(pieces))}
+
+
+def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, squares: Tensor | None, eps: float, gated: bool, tile: dict[str, Any] | None = None) -> Tensor:
     """See remask.kernels.layer.linear."""
     rows, inner = x.shape
     columns = weight.shape[0] // (2 if gated else 1)
     out = torch.empty(rows, columns, dtype=x.dtype, device=x.device)
-    tile = tile or tile_of(rows, gated=gated)
+    tile = tile or tile_of("gate" if gated else "linear", rows)
     _linear[(triton.cdiv(columns, tile["COLUMNS"]),)](
-        x, weight, bias, residual, out, rows, inner, columns, BIAS=bias is not None, RESIDUAL=residual is not None, GATED=gated, WIDE=not x.is_cuda, PARTS=1, **tile,
+        x, weight, bias, squares, out, rows, eps, inner, columns, BIAS=bias is not None, **_pieces(squares), GATED=gated, WIDE=not x.is_cuda, **tile,
     )  # fmt: skip
     return out
 
 
-def launch_parts(x: Tensor, weight: Tensor, parts: int, tile: dict[str, Any] | None = None) -> Tensor:
-    """x (N, D) times weight (O, D) transposed, by `parts` sums over D: (parts, N, O) float32."""
+def launch_add(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor, norm: Tensor, tile: dict[str, Any] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum (N, O), that times norm (N, O), and what the squares of its rows add up from, (N, P) float32: see remask.kernels.layer.added."""
     rows, inner = x.shape
     columns = weight.shape[0]
-    out = torch.empty(parts, rows, columns, device=x.device)
-    tile = tile or tile_of(rows, parts=parts)
-    _linear[(triton.cdiv(columns, tile["COLUMNS"]), parts)](
-        x, weight, None, None, out, rows, inner, columns, BIAS=False, RESIDUAL=False, GATED=False, WIDE=not x.is_cuda, PARTS=parts, **tile,
+    tile = tile or tile_of("add", rows)
+    programs = triton.cdiv(columns, tile["COLUMNS"])
+    out, ahead, squares = torch.empty_like(residual), torch.empty_like(residual), torch.empty(rows, programs, device=x.device)
+    _added[(programs,)](x, weight, bias, residual, norm, out, ahead, squares, rows, inner, columns, BIAS=bias is not None, WIDE=not x.is_cuda, **tile)
+    return out, ahead, squares
+
+
+def launch_mix(
+    x: Tensor, weight: Tensor, bias: Tensor | None, squares: Tensor | None, eps: float, cos: Tensor, sin: Tensor, keys: Tensor, values: Tensor, place: Tensor | None,
+    shape: tuple[int, int], tile: dict[str, Any] | None = None,
+) -> Tensor:  # fmt: skip
+    """Keys and values into their stores, the queries returned, (B, H, M, E) as by `launch_turn`: see remask.kernels.layer.mix. shape: (B, M)."""
+    rows, inner = x.shape
+    key_heads, length, width = keys.shape[1:]
+    heads = weight.shape[0] // width - 2 * key_heads
+    query = torch.empty(*shape, heads, width, dtype=x.dtype, device=x.device)
+    tile = tile or tile_of("mix", rows)
+    tile = tile | {"COLUMNS": min(tile["COLUMNS"], width // 2)}
+    _mix[((heads + 2 * key_heads) * (width // 2 // tile["COLUMNS"]),)](
+        x, weight, bias, squares, cos, sin, place, query, keys, values, rows, eps, shape[1], length, heads, key_heads, 0 if cos.shape[0] == 1 else shape[1] * width, inner,
+        BIAS=bias is not None, **_pieces(squares), PLACED=place is not None, WIDE=not x.is_cuda, WIDTH=width, **tile,
     )  # fmt: skip
-    return out
+    return query.transpose(1, 2)
 
 
 @triton.jit
-def _norm(x, parts, bias, weight, settled, out, rows, inner: tl.constexpr, eps, WIDTH: tl.constexpr, PARTS: tl.constexpr, BIAS: tl.constexpr):
-    """One row by its root mean square, rounded before the weight as the networks do; with PARTS, of the row plus what a product left in parts, which is stored as well."""
+def _norm(x, weight, out, inner: tl.constexpr, eps, WIDTH: tl.constexpr):
+    """One row by its root mean square, rounded before the weight as the networks do."""
     row, lane = tl.program_id(0).to(tl.int64), tl.arange(0, WIDTH)
     there = lane < inner
     value = tl.load(x + row * inner + lane, mask=there, other=0.0)
     wide = value.to(tl.float32)
-    if PARTS:
-        for part in tl.static_range(PARTS):  # pyright: ignore[reportGeneralTypeIssues]
-            wide += tl.load(parts + (part * rows + row) * inner + lane, mask=there, other=0.0)
-        if BIAS:
-            wide += tl.load(bias + lane, mask=there, other=0.0).to(tl.float32)
-        value = wide.to(value.dtype)
-        tl.store(settled + row * inner + lane, value, mask=there)
-        wide = value.to(tl.float32)
     normal = (wide / tl.sqrt(tl.sum(wide * wide, 0) / inner + eps)).to(value.dtype).to(tl.float32)
     tl.store(out + row * inner + lane, normal * tl.load(weight + lane, mask=there, other=0.0).to(tl.float32), mask=there)
 
@@ -116,18 +214,8 @@ def _norm(x, parts, bias, weight, settled, out, rows, inner: tl.constexpr, eps, 
 def launch_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """(N, D) contiguous -> (N, D)."""
     out = torch.empty_like(x)
-    _norm[(x.shape[0],)](x, None, None, weight, None, out, x.shape[0], x.shape[1], eps, WIDTH=triton.next_power_of_2(x.shape[1]), PARTS=0, BIAS=False, num_warps=8)
+    _norm[(x.shape[0],)](x, weight, out, x.shape[1], eps, WIDTH=triton.next_power_of_2(x.shape[1]), num_warps=8)
     return out
-
-
-def launch_settle(x: Tensor, parts: Tensor, bias: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x (N, D) plus parts (P, N, D) and bias (D,), and the norm of that: (N, D) each."""
-    settled, out = torch.empty_like(x), torch.empty_like(x)
-    _norm[(x.shape[0],)](
-        x, parts, bias, weight, settled, out, x.shape[0], x.shape[1], eps,
-        WIDTH=triton.next_power_of_2(x.shape[1]), PARTS=parts.shape[0], BIAS=bias is not None, num_warps=8,
-    )  # fmt: skip
-    return settled, out
 
 
 @triton.jit

@@ -14,7 +14,7 @@ from torch.nn import functional
 from remask.canvas import Canvas
 from remask.errors import RemaskError
 from remask.kernels.attention import FEW, attend, attend_few, attend_rows
-from remask.kernels.layer import Sum, added, linear, linear_twin, normed_twin, settled, turn, turn_twin
+from remask.kernels.layer import Normal, added, linear, linear_twin, mix, normed, normed_twin, turn_twin
 from remask.models.attention import positions, rotary
 from remask.models.bodies import empty_store, predicting
 from remask.models.dream import Dream
@@ -105,18 +105,20 @@ class Reading:
         return attend_rows(query, key, value, self.apart.ends, self.apart.longest)
 
 
-def run_layer(before: Sum, layer: Layer, reading: Reading, heads: int, eps: float, *, shape: tuple[int, int]) -> Sum:
-    """(B * M, D) -> (B * M, D), or the rows of those that enter or leave: pre-norm attention over the stores, and SwiGLU. shape: (B, M)."""
-    x, normal = settled(before, layer.norm, eps)
-    mixed, dense = linear(normal, layer.mix, layer.mix_bias), reading.dense
-    mixed = (mixed if dense is None else mixed.index_select(0, dense.slot)).view(*shape, -1)
-    query, key, value = turn(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
+def run_layer(x: Tensor, normal: Normal | None, layer: Layer, reading: Reading, heads: int, eps: float, *, shape: tuple[int, int], after: Tensor) -> tuple[Tensor, Normal]:
+    """x (B * M, D) -> (B * M, D), or the rows of those that enter or leave: pre-norm attention over the stores, and SwiGLU. shape: (B, M).
+
+    normal: x by this layer's norm, if it was made already.  after: (D,), the weight of the norm behind this layer, by which the result is returned as well.
+    """
+    normal, dense = normal or Normal(normed(x, layer.norm, eps)), reading.dense
+    query, key, value = mix(
+        normal, layer.mix, layer.mix_bias, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads, shape=shape, slot=None if dense is None else dense.slot
+    )
     if reading.leaving is not None:
         x, query = x.index_select(0, reading.leaving), asking(query, reading.leaving)
     seen = reading.attend(query, key, value)
-    x, normal = settled(added(seen if dense is None else seen.index_select(0, dense.at), layer.out, layer.out_bias, x), layer.norm2, eps)
-    inner = linear(normal, layer.gate_up, layer.gate_up_bias, gated=True)
-    return added(inner, layer.down, layer.down_bias, x)
+    x, normal = added(seen if dense is None else seen.index_select(0, dense.at), layer.out, layer.out_bias, x, layer.norm2, eps)
+    return added(linear(normal, layer.gate_up, layer.gate_up_bias, gated=True), layer.down, layer.down_bias, x, after, eps)
 
 
 def asking(query: Tensor, leaving: Tensor) -> Tensor:
@@ -128,9 +130,9 @@ def plain_layer(x: Tensor, layer: Layer, reading: Reading, heads: int, eps: floa
     """The same in torch alone, for the compiler."""
     mixed = linear_twin(normed_twin(x, layer.norm, eps), layer.mix, layer.mix_bias).view(*shape, -1)
     query, key, value = turn_twin(mixed, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads)
-    x = linear_twin(attend(query, key, value, reading.seen).flatten(0, 1), layer.out, layer.out_bias, residual=x)
+    x = x + linear_twin(attend(query, key, value, reading.seen).flatten(0, 1), layer.out, layer.out_bias)
     inner = linear_twin(normed_twin(x, layer.norm2, eps), layer.gate_up, layer.gate_up_bias, gated=True)
-    return linear_twin(inner, layer.down, layer.down_bias, residual=x)
+    return x + linear_twin(inner, layer.down, layer.down_bias)
 
 
 class Fused:
@@ -195,7 +197,7 @@ class Fused:
         return self.through(canvas, place, store, padded=padded, only=only)
 
     def head(self, hidden: Tensor) -> Tensor:
-        return linear(hidden.flatten(0, -2), self.last, self.last_bias).unflatten(0, hidden.shape[:-1])
+        return linear(Normal(hidden.flatten(0, -2)), self.last, self.last_bias).unflatten(0, hidden.shape[:-1])
 
     def bytes_per_row(self, length: int, *, stores: bool, compares: bool) -> int:
         """Keys and values if it stores, logits if it compares, and the states of a layer, which are kept or at least made."""
@@ -212,6 +214,10 @@ class Fused:
 
         only: (B, T) int64, which of the M are returned, (B, T, D); not of rows apart. Where that pays (TRIMMED) the last layer makes of the others keys and values, no more.
         """
+        if self.model.processes > 1:
+            raise RemaskError(
+                f"the network was split over {self.model.processes} processes when it had fused layers already, which hold it whole; load it anew and split it without fused layers"
+            )
         tokens, where = canvas.tokens, positions(canvas.real) if padded else None
         if place is not None:
             tokens, where = tokens.gather(1, place), place if where is None else where.gather(1, place)
@@ -225,16 +231,17 @@ class Fused:
         entering = tokens.flatten() if dense is None else tokens.flatten()[dense.at]
         leaving = None if only is None else among(only, chosen)
         trims = leaving is not None and tokens.numel() > FEW and len(leaving) <= TRIMMED * tokens.numel()
-        now = Sum(self.embedding(entering))
+        x, normal = self.embedding(entering), None
+        norms = [*(layer.norm for layer in self.layers[1:]), self.norm.weight]
         for number, layer in enumerate(self.layers):
             last = trims and number == len(self.layers) - 1
             keys, values = (None, None) if store is None else (store.keys[number], store.values[number])
             reading = Reading(cos, sin, keys, values, place, canvas.real if padded else None, dense, leaving if last else None, apart)
             if few or last or self.many is None:
-                now = run_layer(now, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen))
+                x, normal = run_layer(x, normal, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen), after=norms[number])
             else:
-                now = Sum(self.many(now.x, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen)))
-        hidden = settled(now, self.norm.weight, self.norm.eps)[1]
+                x, normal = self.many(x, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen)), None
+        hidden = normed(x, self.norm.weight, self.norm.eps) if normal is None or normal.squares is not None else normal.x
         if apart is not None:
             return hidden.index_select(0, apart.slot).unflatten(0, canvas.shape)
         hidden = hidden if dense is None else hidden.index_select(0, dense.slot)

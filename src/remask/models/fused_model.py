@@ -43,6 +43,10 @@ class FusedModel(Network):
         return self.own.parts
 
     @property
+    def processes(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.own.processes
+
+    @property
     def recorded(self) -> Fused:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.layers
 

@@ -66,6 +66,10 @@ class Guided:
     def shift(self) -> int:
         return self.model.shift
 
+    @property
+    def processes(self) -> int:
+        return getattr(self.model, "processes", 1)
+
     def forward(self, canvas: Canvas, chosen: Chosen | None = None, store: Both | None = None) -> tuple[Tensor, Both]:
         """Both hidden states side by side, (B, L, 2 D), or (B, M, 2 D) of the chosen positions."""
         blind = replace(canvas, tokens=torch.where(canvas.given, self.mask_id, canvas.tokens))

@@ -34,17 +34,31 @@ def load(source: str | Path, *, device: torch.device | str = "cpu", dtype: torch
     """
     wanted = as_dtype(dtype)
     folder = locate(source, revision)
+    model, paths = unfilled(folder), shards(folder)
+    fill(model, paths, model.config, torch.device(device), wanted or precision(torch.device(device), paths))
+    model.eval().requires_grad_(False)
+    return on_fused_layers(model, source) if fused else model
+
+
+def unfilled(folder: Path) -> Any:
+    """The network of a folder with its configuration and tokenizer, its weights on the meta device."""
     config = read_config(folder)
     family, tokenizer = family_of(config, folder / "config.json"), Tokenizer.from_folder(folder)
     if not issubclass(family, MDLM):
         config = completed(config, tokenizer)
     with torch.device("meta"), Unfilled():
         model = family(config)
-    paths = shards(folder)
-    fill(model, paths, config, torch.device(device), wanted or precision(torch.device(device), paths))
     model.config, model.tokenizer = config, tokenizer
-    model.eval().requires_grad_(False)
-    return on_fused_layers(model, source) if fused else model
+    return model
+
+
+def check_fused(source: str | Path) -> None:
+    """Raise what load(source, fused=True) would of a network without fused layers. It reads no weights and fetches nothing: of a checkpoint that is elsewhere it says nothing."""
+    try:
+        folder = locate(source, fetch=False)
+    except RemaskError:
+        return
+    on_fused_layers(unfilled(folder), source)
 
 
 def on_fused_layers(model: Any, source: str | Path) -> Network:

@@ -72,9 +72,10 @@ class Gathered(Split):
 def tensor_parallel(model: LLaDA | Dream, mesh: DeviceMesh | None = None) -> LLaDA | Dream:
     """The same network, this process holding its share of every layer and of the head; all processes then decode the same rows and get the same tokens.
 
-    mesh: one-dimensional; None takes every process of the group that `torchrun` started; over one process the network stays as it is. Embeddings, norms and what is
-    added after a sum are held whole, as each process has them. No gradient passes the collectives. The fused layers do not take it. `Captured` does and records the
-    collectives too: let go of it and call gc.collect() before the group is destroyed, which waits for its graphs.
+    mesh: one-dimensional; None takes every process of the group that `torchrun` started, on the network's device. The network is moved to the mesh's kind of device, one
+    whole matrix at a time, so that one on the CPU may be larger than a GPU. Over one process it stays whole. Embeddings, norms and what is added after a sum are held
+    whole, as each process has them. No gradient passes the collectives. The fused layers do not take it. `Captured` does and records the collectives too: let go of it
+    and call gc.collect() before the group is destroyed, which waits for its graphs.
     """
     if type(model) not in SPLIT:
         raise RemaskError(f"{type(model).__name__} cannot be split over processes; LLaDA and Dream can")
@@ -85,7 +86,7 @@ def tensor_parallel(model: LLaDA | Dream, mesh: DeviceMesh | None = None) -> LLa
         raise RemaskError(f"mesh has {mesh.ndim} dimensions; pass one of them, as mesh[name]")
     size = mesh.size()
     if size == 1:
-        return model
+        return model.to(mesh.device_type)
     blocks: Any = model.parts["blocks"] if isinstance(model, LLaDA) else model.model["layers"]
     attentions = [block if isinstance(model, LLaDA) else block.self_attn for block in blocks]
     for attention in attentions:
@@ -104,7 +105,7 @@ def tensor_parallel(model: LLaDA | Dream, mesh: DeviceMesh | None = None) -> LLa
     elif model.lm_head is not None:
         replace(model, "lm_head", Gathered, mesh)
     model.processes = size
-    return model
+    return model.to(mesh.device_type)  # what is held whole
 
 
 def replace(module: nn.Module, name: str, kind: type[Split | Summed], mesh: DeviceMesh) -> None:

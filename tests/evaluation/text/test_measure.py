@@ -1,6 +1,8 @@
 """Rows, their records and their summaries; and the command that prints them."""
 
 import json
+import re
+import shutil
 
 import pytest
 import torch
@@ -165,6 +167,24 @@ def test_eval_text_prints_and_writes_every_source_and_continues(folders, tmp_pat
         assert refused.returncode == 2
         assert all(word in refused.stderr for word in both)
         assert "name another folder" in refused.stderr
+
+
+def test_eval_text_goes_on_by_what_text_and_networks_are_and_not_by_their_names(folders, tmp_path, monkeypatch):
+    for name in ("model", "judge"):
+        shutil.copytree(folders / name, tmp_path / "copies" / name)
+    write_stream(tmp_path / "copies" / "text.xz", STREAM.numpy())
+    monkeypatch.chdir(tmp_path)
+    command = ["eval", "text", "--out", "found", "-n", "20", "--length", "16", "--sampler", "remdm:steps=2"]
+    assert remask_command(*command, "--model", str(folders / "model"), "--judge", str(folders / "judge"), "--real", str(folders / "real.xz")).returncode == 0
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "found").iterdir()}
+    names = ["--model", "copies/model", "--judge", "./copies/judge", "--real", "copies/text.xz"]
+    done = remask_command(*command, *names)
+    assert done.returncode == 0, done.stderr
+    assert all((tmp_path / "found" / name).read_bytes() == held for name, held in kept.items() if name != "summary.jsonl")
+    write_stream(tmp_path / "copies" / "text.xz", ((STREAM + 1) % 10).numpy())
+    refused = remask_command(*command, *names)
+    assert refused.returncode == 2
+    assert re.search(r"holds results of 'real text, text ([0-9a-f]{12}), .*, not of 'real text, text (?!\1)[0-9a-f]{12}, .*; name another folder", refused.stderr)
 
 
 def test_a_judge_that_reads_both_ways_or_other_ids_is_refused(folders, tmp_path):
