@@ -1,14 +1,16 @@
 """End to end at LLaDA-8B's or Dream-7B's shape: random weights, scripted decoder and, for SureLock, scripted locks (see scripted.py).
 
     python benchmarks/decode.py                          # every table, each a line of JSON per setting
-    python benchmarks/decode.py --only reuse locks       # some of: reuse, locks, batch, workload
+    python benchmarks/decode.py --only reuse locks       # some of: reuse, locks, batch, workload, uneven
     python benchmarks/decode.py --quick --only locks --lengths 64 --rows 1 --way joined
     python benchmarks/decode.py --tiny --device cpu      # the same code in seconds, for its errors, not its figures
 
 reuse: prompt 256, 128 and 512 new tokens, blocks of 32, one row, one token a forward: milliseconds a forward.  locks: `surelock` over `fresh`, window whole, 3/4 of
 the canvas new, one token a forward (beyond 128 positions so many that 96 forwards write all, 48 from 8,192 positions in all on), in turn.  batch: `dual`, 3 tokens a
 forward, rows against tokens a second.  workload: 1,319 prompts of 900 tokens, 256 new, 3 tokens a forward, `dual`; a tenth is run, and the minutes of all are that
-times ten. Runs of a setting that still record a pass (the first three, mostly) are left out, in the workload the first.
+times ten.  uneven: 12 single rows and 6 batches of 16, of prompts of 850 to 999 tokens, the rest as in the workload: seconds of each batch as it comes, recording
+included; with `--canvases 8` their lengths are those of `remask eval --captured`. Elsewhere runs that still record
+a pass (the first three, mostly) are left out, in the workload the first.
 """
 
 from __future__ import annotations
@@ -16,16 +18,19 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from random import Random
 from typing import Any
 
 import torch
 from scripted import PerStep, Roofline, ScriptedLocks, canvas_of, ceilings, environment, marks, network
 
 import remask
+from remask.canvas import Canvas
 from remask.captured import Captured
 from remask.models.fused import Fused
+from remask.models.fused_model import FusedModel
 
-TABLES = ("reuse", "locks", "batch", "workload")
+TABLES = ("reuse", "locks", "batch", "workload", "uneven")
 
 
 class Bench:
@@ -34,14 +39,16 @@ class Bench:
     def __init__(self, model: Any, roofline: Roofline, chosen: argparse.Namespace, way: str) -> None:
         self.plain, self.roofline, self.chosen, self.way = model, roofline, chosen, way
         self.tiny, self.rounds = chosen.tiny, 1 if chosen.quick or chosen.tiny else chosen.rounds
-        body = None if way in ("loop", "captured") else Fused(model)
+        if way == "fused-loop":
+            self.plain = FusedModel(model)
+        body = None if way in ("loop", "fused-loop", "captured") else Fused(model)
         self.body = body if body is None or way == "fused" else getattr(body, way)()
 
     def model(self) -> Any:
         """A fresh one a setting: its stores and graphs go with it."""
-        if self.way == "loop":
+        if self.way in ("loop", "fused-loop"):
             return self.plain
-        return Captured(self.plain, body=self.body, sizes=self.chosen.sizes)
+        return Captured(self.plain, body=self.body, sizes=self.chosen.sizes, lengths=self.chosen.canvases)
 
     def run(self, model: Any, rows: int, prompt: int, new: int, **parts: Any) -> tuple[float, Any]:
         """Seconds of one decode, and its last step."""
@@ -132,6 +139,22 @@ class Bench:
             done = prompts // rows * rows
             self.say({"table": "workload", "rows": rows, "prompts run": done, "seconds": round(seconds, 2), "minutes of 1,319, scaled": round(seconds * 1319 / done / 60, 2)})
 
+    def uneven(self) -> None:
+        shortest, longest, new, block = (5, 10, 16, 8) if self.tiny else (850, 999, 256, 32)
+        for rows, batches in ((1, 2), (2, 2)) if self.tiny else ((1, 12), (16, 6)):
+            model, random, seconds = self.model(), Random(1), []
+            for _ in range(batches):
+                prompts = [[random.randrange(self.most) for _ in range(random.randint(shortest, longest))] for _ in range(rows)]
+                canvas = Canvas.from_prompts(prompts, max_new_tokens=new, mask_id=self.plain.mask_id, device=self.plain.device)
+                times, _ = marks(model, canvas, decoder=PerStep(3), window=remask.Blocks(block), reuse=remask.Dual())
+                seconds.append(round(times[-1] - times[0], 3))
+            self.say({"table": "uneven", "rows": rows, "canvases": self.chosen.canvases, "seconds": seconds, "of all": round(sum(seconds), 2)})
+
+    @property
+    def most(self) -> int:
+        """Ids below it are words."""
+        return min(self.plain.mask_id, *self.plain.eos_ids)
+
 
 def recorded(model: Any) -> tuple[int, int]:
     """How many passes a captured model has met, and how often it recorded one."""
@@ -144,9 +167,10 @@ def main() -> None:
     arguments.add_argument("--device", default="cuda")
     arguments.add_argument("--shape", default="llada-8b")
     arguments.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
-    arguments.add_argument("--way", choices=("loop", "captured", "fused", "joined", "compiled"), default="fused")
+    arguments.add_argument("--way", choices=("loop", "fused-loop", "captured", "fused", "joined", "compiled"), default="fused")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--sizes", type=int, default=4, help="of passes, as of Captured")
+    arguments.add_argument("--canvases", type=int, help="of lengths, as of Captured")
     arguments.add_argument("--new", nargs="+", type=int, default=[128, 512], help="new tokens of reuse")
     arguments.add_argument("--lengths", nargs="+", type=int, default=[64, 512, 1024], help="canvases of locks")
     arguments.add_argument("--rows", nargs="+", type=int, default=[1, 8], help="rows of locks")

@@ -1,12 +1,14 @@
 """Passes of fixed shape against the ordinary loop: the same tokens, forwards and positions, for every part."""
 
+import gc
 import itertools
+import weakref
 
 import pytest
 import torch
 
 import remask
-from remask.captured import Captured
+from remask.captured import Captured, replayed
 from remask.compute import left_of
 from remask.fixed_shapes import put, rung
 from remask.kernels import has_triton
@@ -207,11 +209,86 @@ def test_padding_anywhere_computes_the_same(reuse):
     same(*both(network("grouped"), first, body=Fused, reuse=remask.parse_reuse(reuse)))
 
 
+def test_a_session_that_is_dropped_leaves_its_memory_at_once():
+    """A store is gigabytes, and the garbage collector doesn't know how large what it has not yet collected is."""
+    captured = Captured(FusedModel(network("llada")), sessions=1)
+    gc.collect()
+    gc.disable()
+    try:
+        dropped = []
+        for new in (6, 12):
+            remask.decode(captured, [[3, 1]], max_new_tokens=new, decoder=remask.Threshold(0.2), reuse=remask.Dual())
+            dropped += map(weakref.ref, captured.sessions.values())
+        assert [each() is None for each in dropped] == [True, False]
+    finally:
+        gc.enable()
+
+
 def test_sessions_are_bounded():
     captured = Captured(network("llada"), sessions=2)
     for new in (6, 12, 18):
         remask.decode(captured, [[3, 1]], max_new_tokens=new, decoder=remask.Threshold(0.2))
     assert [key[0] for key in captured.sessions] == [(1, 14), (1, 20)]
+
+
+@pytest.mark.parametrize("body", [None, Fused])
+@pytest.mark.parametrize("family", ["llada", "dream"])
+def test_batches_of_nearly_one_length_share_what_is_recorded(family, body):
+    model = network(family)
+    captured = Captured(model, body=None if body is None else body(model), lengths=2)
+    parts = {"decoder": remask.Threshold(0.2), "window": remask.Blocks(6), "reuse": remask.Dual(), "shapers": (remask.Temperature(0.8),)}
+    for prompts, new in (([[3, 1, 4], [1, 5]], 30), ([[3, 1], [1, 5, 9, 2]], 30), ([[3, 1, 4, 1, 5], [9] * 10], 30), ([[3] * 20, [1]], 36)):
+        first = canvas(prompts, new)
+        plain, fixed = (list(remask.denoise(one, first, seed=3, **parts)) for one in (model, captured))
+        length = first.shape[1]
+        assert len(plain) == len(fixed)
+        for one, other in zip(plain, fixed, strict=True):
+            assert torch.equal(one.canvas.tokens, other.canvas.tokens[:, :length])
+            assert torch.equal(one.forwards, other.forwards)
+            assert torch.equal(one.positions, other.positions)
+            assert not other.canvas.real[:, length:].any()
+    assert [key[0] for key in captured.sessions] == [(2, 48), (2, 64)]
+
+
+def test_a_canvas_is_padded_no_further_than_the_model_reaches():
+    captured = Captured(network("llada", max_sequence_length=42), lengths=1)
+    remask.decode(captured, [[3, 1]], max_new_tokens=38, decoder=remask.Threshold(0.2))
+    assert [key[0] for key in captured.sessions] == [(1, 42)]
+
+
+def test_ids_above_the_mask_are_known():
+    model = network("llada", mask_token_id=12)
+    tokens = [[3, 17, 4]]
+    expected, found = (remask.decode(one, tokens, max_new_tokens=6, decoder=remask.Threshold(0.2)) for one in (model, Captured(model)))
+    assert torch.equal(expected.tokens[0], found.tokens[0])
+
+
+def test_what_cannot_be_captured_is_refused_before_the_first_pass(monkeypatch):
+    model, passes = network("llada"), []
+    monkeypatch.setattr(type(model), "hidden", lambda *given, **more: passes.append(given))
+    for parts, match in (
+        ({"decoder": remask.parse_decoder("wino")}, "asks for shadows.*leave out --captured"),
+        ({"window": remask.parse_window("daedal")}, "lengthens its canvas.*leave out --captured"),
+    ):
+        with pytest.raises(remask.RemaskError, match=match):
+            remask.decode(Captured(model), [[3, 1]], max_new_tokens=6, **parts)
+    assert not passes
+
+
+def test_a_run_is_made_again_until_it_has_recorded_nothing():
+    model = network("llada")
+    captured, runs = Captured(model), []
+
+    def run(new):
+        """As much as a GPU would note: each of three passes is met in one run, and recorded in the next."""
+        runs.append(new)
+        captured.recorder.captures += min(new, len(captured.recorder.met))
+        captured.recorder.met |= {(number, None) for number in range(3)}
+        return len(runs)
+
+    assert replayed(captured, lambda: run(0)) == 2
+    assert replayed(model, lambda: run(1)) == 3
+    assert replayed(captured, lambda: run(1)) == 3 + 6, "one that never ends is given up"
 
 
 def test_early_stop_and_text_behave_as_ever(checkpoint):
@@ -220,9 +297,9 @@ def test_early_stop_and_text_behave_as_ever(checkpoint):
     assert [(one.tokens, one.stats.forwards) for one in plain] == [(one.tokens, one.stats.forwards) for one in fixed]
 
 
-@pytest.mark.parametrize("bad", [{"graphs": 0}, {"sessions": 0}, {"sizes": 0}])
+@pytest.mark.parametrize("bad", [{"graphs": 0}, {"sessions": 0}, {"sizes": 0}, {"lengths": 0}])
 def test_room_for_nothing_is_refused(bad):
-    with pytest.raises(remask.RemaskError, match=r"graphs is \d+, sessions \d+ and sizes \d+; all must be 1 or more"):
+    with pytest.raises(remask.RemaskError, match=r"graphs is \d+, sessions \d+, sizes \d+ and lengths (\d+|None); all must be 1 or more"):
         Captured(network("llada"), **bad)
 
 

@@ -61,6 +61,14 @@ def test_no_network_waits_where_nothing_is_padded(monkeypatch, family):
     assert not waits(monkeypatch, network(family), prompts=FULL)
 
 
+@pytest.mark.parametrize("family", CONFIGS)
+def test_no_network_waits_where_rows_are_padded_and_a_graph_is_recorded(monkeypatch, family):
+    assert waits(monkeypatch, network(family))
+    monkeypatch.undo()
+    monkeypatch.setattr("remask.models.attention.recording", lambda: True)
+    assert not waits(monkeypatch, network(family))
+
+
 def test_the_double_sees_what_it_is_for():
     x = torch.tensor([1.0, 0.0])
     tries = [lambda: bool(x[0]), lambda: int(x[0]), lambda: x.nonzero(), lambda: x[x > 0], lambda: x.tolist(), lambda: torch.tensor([1]), lambda: x.index_put((x > 0,), x[:1])]

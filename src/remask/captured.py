@@ -7,9 +7,11 @@ without graphs, which is how it is tested.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
+from weakref import proxy
 
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from torch import Tensor
 from remask.canvas import Canvas
 from remask.denoise import Plan, Sight, State, Step, conclude, look, step
 from remask.errors import RemaskError
-from remask.fixed_shapes import FEW, Bucket, Fixed, Signals, ahead, asked_of, column, everywhere, forgets, mapped_belief, put, put_back, refuse_shadows, rung, scattered, summary
+from remask.fixed_shapes import FEW, Bucket, Fixed, Signals, ahead, asked_of, check_fixed, column, everywhere, forgets, mapped_belief, put, put_back, rung, scattered, summary
 from remask.kernels.graphs import Late, Recorder, cloned, copied, form, mapped
 from remask.kernels.joined import Joined
 from remask.kernels.places import compact, spread
@@ -40,17 +42,20 @@ class Captured:
     graphs: most graphs kept. sessions: most combinations of batch, length and plan kept, with their stores; the least recently used goes first.
     sizes: of passes above 128 positions of all rows, between a power of two and the next. With more of them fewer positions are computed in vain, and more passes
     have to be recorded: a run of SureLock meets every size, and each costs a session two slow passes.
+    lengths: of canvases, between a power of two and the next: every canvas is padded to one of them, and steps are handed out of that length, so that batches of
+    nearly one length share what is recorded. They add less than 1 / lengths of positions, and seven more; None: every length is its own.
     body: how the network computes; None takes its fused layers if it was loaded on them, else its own forward.
     """
 
-    def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 96, sessions: int = 4, sizes: int = 4) -> None:
-        if min(graphs, sessions, sizes) < 1:
-            raise RemaskError(f"graphs is {graphs}, sessions {sessions} and sizes {sizes}; all must be 1 or more")
-        self.model, self.most_sessions, self.sizes = model, sessions, sizes
+    def __init__(self, model: Any, *, body: Body | None = None, graphs: int = 96, sessions: int = 4, sizes: int = 4, lengths: int | None = None) -> None:
+        if min(graphs, sessions, sizes, 1 if lengths is None else lengths) < 1:
+            raise RemaskError(f"graphs is {graphs}, sessions {sessions}, sizes {sizes} and lengths {lengths}; all must be 1 or more")
+        self.model, self.most_sessions, self.sizes, self.lengths = model, sessions, sizes, lengths
         self.body: Body = body or getattr(model, "recorded", None) or Plain(model)
         self.mask_id: int = model.mask_id
         self.eos_ids: tuple[int, ...] = model.eos_ids
         self.max_length: int | None = model.max_length
+        self.vocab_size: int = getattr(model, "vocab_size", model.mask_id + 1)
         self.evaluations: int = model.evaluations
         self.shift: int = model.shift
         self.processes: int = getattr(model, "processes", 1)
@@ -79,8 +84,8 @@ class Captured:
         """Step after step until every row is done; the next pass is under way when a step is handed out."""
         if (now := getattr(self.model, "processes", 1)) != self.processes:
             raise RemaskError(f"the network was split over {now} processes after Captured(model) was made, which may have recorded it whole; make it after the split")
-        if plan.window.grows:
-            raise RemaskError(f"window {plan.window} lengthens its canvas, and a captured pass has a fixed one; pass the model itself")
+        check_fixed(plan, state)
+        state = self.padded(state)
         key = (state.canvas.shape, not bool(state.canvas.real.all()), plan)
         if key not in self.sessions:
             self.sessions[key] = Session(self, key)
@@ -89,6 +94,34 @@ class Captured:
                 self.recorder.forget(gone)
         self.sessions.move_to_end(key)
         yield from self.sessions[key].run(state)
+
+    def padded(self, state: State) -> State:
+        """The state on a canvas of one of the `lengths`, as far as the model reaches."""
+        length = state.canvas.shape[1]
+        if self.lengths is None:
+            return state
+        longer = rung(length, self.max_length or 2 * length, sizes=self.lengths)
+        return state if longer == length else State.joined([state], longer)
+
+
+Made = TypeVar("Made")
+RUNS = 6
+"""Most times that something is run to be replayed: four do, unless it records more graphs than are kept."""
+
+
+def replayed(model: Any, run: Callable[[], Made]) -> Made:
+    """What `run`, which decodes with `model`, gives. On a Captured it is run again until it has recorded nothing, so that its seconds are those of replayed passes."""
+    for _ in range(RUNS - 1):
+        before = slow(model)
+        made = run()
+        if slow(model) == before:
+            return made
+    return run()
+
+
+def slow(model: Any) -> tuple[int, int]:
+    """How many passes of a Captured were met and not recorded, and how many were recorded; none of another model."""
+    return (len(model.recorder.met), model.recorder.captures) if isinstance(model, Captured) else (0, 0)
 
 
 class Session:
@@ -100,7 +133,7 @@ class Session:
         self.eos_ids, self.evaluations, self.forgets = owner.eos_ids, owner.evaluations, forgets(self.plan, self.body.shift)
         self.places: State | None = None
         self.bucket, self.turn = Bucket(None, 0, first=True), 0
-        self.joined: Joined | None = Joined(self.concluded)
+        self.joined: Joined | None = Joined(partial(Session.concluded, proxy(self)))  # of itself it would keep its memory until the garbage collector comes by
 
     def run(self, state: State) -> Iterator[Step]:
         """See Captured.passes."""
@@ -224,7 +257,6 @@ class Session:
 
     def believe(self, state: State, sight: Sight) -> tuple[Fixed, Tensor, Prediction]:
         """See remask.denoise.believe; in the shapes of `bucket`."""
-        refuse_shadows(sight, self.plan)
         canvas, kept, active = state.canvas, state.kept, sight.active
         computed = self.computed(canvas, active) if kept.ahead is None else kept.ahead.computed
         asked = asked_of(self.plan, canvas, sight.eligible, active, first=self.bucket.first) if kept.ahead is None else kept.ahead.asked

@@ -23,6 +23,10 @@ FEW = 128
 """Positions of all rows together up to which a pass takes about as long whatever their number: it reads the same weights (docs/findings/gpu.md)."""
 
 
+INSTEAD = "pass the model itself (leave out --captured)"
+"""What to do about parts that cannot be captured."""
+
+
 @dataclass(frozen=True)
 class Bucket:
     """The static sizes of a pass. chosen: M, None for whole rows.  asked: positions of a row that the head computes.  first: nothing is kept yet.
@@ -99,7 +103,7 @@ class Signals:
 def ahead(state: State, plan: Plan, shift: int) -> tuple[State, Tensor]:
     """The state with what is known of the next pass, and the seven numbers of Signals, on the device."""
     kept, sight = state.kept, look(state, plan)
-    refuse_shadows(sight, plan)
+    refuse_shadows(plan, sight.canvas.shadows)
     eligible, active, real = sight.eligible, sight.active, state.canvas.real
     computed = active
     whole = busy = torch.ones_like(state.done)
@@ -115,10 +119,17 @@ def ahead(state: State, plan: Plan, shift: int) -> tuple[State, Tensor]:
     return replace(state, kept=replace(kept, ahead=found)), torch.cat([flags, counts])
 
 
-def refuse_shadows(sight: Sight, plan: Plan) -> None:
+def check_fixed(plan: Plan, state: State) -> None:
+    """Raise for parts that need more than fixed shapes, before the first pass: a decoder may come to ask for shadows in a later one only."""
+    if plan.window.grows:
+        raise RemaskError(f"window {plan.window} lengthens its canvas, and a captured pass has a fixed one; {INSTEAD}")
+    refuse_shadows(plan, plan.decoder.shadows(state.canvas, state.canvas.real, state.decoder))
+
+
+def refuse_shadows(plan: Plan, shadows: Tensor | None) -> None:
     """Raise if a decoder asked for shadows."""
-    if sight.canvas.shadows is not None:
-        raise RemaskError(f"{plan.decoder} asks for shadows, which a captured run has none of; pass the model itself")
+    if shadows is not None:
+        raise RemaskError(f"{plan.decoder} asks for shadows, which a captured run has none of; {INSTEAD}")
 
 
 def summary(found: Spread, source: Callable[[], Tensor]) -> Summary:

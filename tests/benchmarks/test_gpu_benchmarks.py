@@ -70,13 +70,24 @@ def test_products_are_measured(monkeypatch, capsys):
     assert len(lines(monkeypatch, capsys, "step.py", "--products")) == 8
 
 
-@pytest.mark.parametrize("way", ["fused", "captured", "loop"])
+@pytest.mark.parametrize("way", ["fused", "captured", "loop", "fused-loop"])
 def test_whole_decodes_are_measured(monkeypatch, capsys, way):
     rows = lines(monkeypatch, capsys, "decode.py", "--way", way)
-    assert {row["table"] for row in rows} == {"reuse", "locks", "batch", "workload"}
+    assert {row["table"] for row in rows} == {"reuse", "locks", "batch", "workload", "uneven"}
     positions = {row["rule"]: row["positions a forward"] for row in rows if row["table"] == "reuse"}
     assert positions["fresh"] == 32
     assert positions["dual:inner=(surelock)"] < positions["dual"] == (2 * 32 + 14 * 8) / 16 < positions["prefix"] < positions["fresh"]
+
+
+def test_batches_of_many_lengths_are_timed_as_they_come(monkeypatch, capsys):
+    met, passes = [], remask.Captured.passes
+    monkeypatch.setattr(remask.Captured, "passes", lambda captured, state, plan: met.append((captured.lengths, state.canvas.shape)) or passes(captured, state, plan))
+    rows = lines(monkeypatch, capsys, "decode.py", "--only", "uneven", "--canvases", "8")
+    assert [(row["rows"], row["canvases"], len(row["seconds"])) for row in rows] == [(1, 8, 2), (2, 8, 2)]
+    assert all(row["of all"] == pytest.approx(sum(row["seconds"]), abs=0.01) for row in rows)
+    assert [(lengths, rows) for lengths, (rows, _) in met] == [(8, 1), (8, 1), (8, 2), (8, 2)]
+    assert all(21 <= length <= 26 for _, (_, length) in met)
+    assert len({length for _, (_, length) in met}) > 1
 
 
 def test_scripted_locks_follow_the_published_shares():

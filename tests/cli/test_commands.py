@@ -18,6 +18,7 @@ import remask
 from remask import RemaskError
 from remask.cli import app, main
 from remask.cli.demo import DECODERS
+from remask.cli.opening import LENGTHS
 from remask.cli.train import load_recipe
 from remask.evaluation import tasks
 from remask.evaluation.harness import evaluate, summarise
@@ -67,6 +68,10 @@ WRONG = {
     "unknown parameter": (["generate", "1", "--decoder", "threshold:speed=1"], "speed"),
     "value that is no number": (["generate", "1", "--decoder", "threshold:tau=high"], "high"),
     "a network without fused layers": (["generate", "1", "--model", "addition", "--fused"], "leave out fused (--fused)"),
+    "a trace of what is recorded": (["generate", "1", "--captured", "--trace", "t.jsonl"], "--trace t.jsonl: a trace reads the logits of every pass, and --captured keeps none"),
+    "shadows in recorded passes": (["generate", "1", "--captured", "--decoder", "wino", "--max-new-tokens", "4"], "asks for shadows, which a captured run has none of"),
+    "a window that grows in recorded passes": (["generate", "1", "--captured", "--window", "daedal", "--max-new-tokens", "4"], "(leave out --captured)"),
+    "recorded passes for rows that come and go": (["batch", "in.jsonl", "out.jsonl", "--captured"], "--captured"),
     "workers of nobody": (["batch", "in.jsonl", "out.jsonl", "--workers", "3"], "--workers 3: only with --ray"),
     "missing checkpoint": (["generate", "1", "--model", "nowhere"], "nowhere"),
     "empty prompt": (["generate", ""], "--unconditional"),
@@ -217,6 +222,7 @@ def test_eval_is_resumable_and_reports_what_the_contract_asks(checkpoint, tmp_pa
     [
         (["--dtype", "bfloat16"], "dtype float32, not bfloat16"),
         (["--fused"], "layers own, not fused"),
+        (["--captured"], "layers own, not own captured"),
         (["--decoder", "threshold"], "decoder low_confidence, not threshold"),
         (["--reuse", "dual"], "reuse fresh, not dual"),
     ],
@@ -368,6 +374,75 @@ def test_help_names_every_task(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     for verb in (["eval", "task"], ["bench", "decoders"], ["bench", "frontier"], ["bench", "reuse"]):
         assert all(name in remask_command(*verb, "--help").stdout for name in tasks.TASKS)
+
+
+WAYS = [["--captured"], ["--captured", "--fused"]]
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Of every run in recorded passes the class of what is recorded, and the lengths."""
+    found, passes = [], remask.Captured.passes
+
+    def counted(captured, state, plan):
+        found.append((type(captured.body).__name__, captured.lengths))
+        yield from passes(captured, state, plan)
+
+    monkeypatch.setattr(remask.Captured, "passes", counted)
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_recorded_passes_write_what_the_plain_loop_writes(way, checkpoint, runs):
+    words = ["12", "--model", str(checkpoint), "--window", "blocks:3", "--reuse", "dual", "--temperature", "0.8"]
+    plain = made(*words)
+    assert not runs
+    assert {**made(*words, *way), "seconds": 0} == {**plain, "seconds": 0}
+    assert runs == [("Fused" if "--fused" in way else "Plain", None)]
+    assert "written 6 of 6" in remask_command("generate", *words, *way, *GENERATE, "--watch").stdout
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_eval_in_recorded_passes_finds_the_same_and_says_how(way, checkpoint, tmp_path, runs):
+    words, noted = (
+        ["eval", "sudoku4", "--model", str(checkpoint), "-n", "5", "--batch", "2", "--decoder", "threshold:tau=0.2"],
+        str(checkpoint) + " fused" * ("--fused" in way) + " captured",
+    )
+    found = {}
+    for name, more in (("plain", []), ("recorded", way)):
+        done = remask_command(*words, *more, "--out", str(tmp_path / name))
+        assert done.returncode == 0, done.stderr
+        found[name] = json.loads(done.stdout), read_records(tmp_path / name)
+    assert runs == [("Fused" if "--fused" in way else "Plain", LENGTHS)] * 3
+    plain, recorded = ({index: (record["text"], record["forwards"], record["positions"]) for index, record in records.items()} for _, records in found.values())
+    assert plain == recorded
+    assert found["recorded"][0]["model"] == noted
+    assert {record["settings"]["layers"] for record in found["recorded"][1].values()} == {("fused" if "--fused" in way else "own") + " captured"}
+
+
+@pytest.mark.parametrize("verb", [["eval", "sudoku4"], ["bench", "decoders", "sudoku4", "--decoder", "wino"], ["bench", "reuse", "sudoku4"]])
+def test_what_cannot_be_recorded_leaves_nothing_behind(verb, checkpoint, tmp_path):
+    out = tmp_path / "out"
+    more = ["--window", "daedal"] if verb[1] == "decoders" else ["--decoder", "wino"]
+    done = remask_command(*verb, *more, "--model", str(checkpoint), "-n", "2", "--captured", "--out", str(out))
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*; pass the model itself \(leave out --captured\)\n", done.stderr)
+    assert not out.exists()
+    traced = remask_command("eval", "sudoku4", "--model", str(checkpoint), "--captured", "--trace", str(tmp_path / "trace"))
+    assert (traced.returncode, traced.stderr.count("leave out one of the two")) == (2, 1)
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("bench", ["decoders", "reuse"])
+def test_a_bench_in_recorded_passes_times_replayed_ones_and_says_how(bench, checkpoint, tmp_path, runs, monkeypatch):
+    made = []
+    monkeypatch.setattr(remask.captured, "slow", lambda model: (len(made), 0))
+    monkeypatch.setattr(remask.Captured, "padded", lambda captured, state: made.append(1) or state if len(made) < 2 else state)
+    words = ["bench", bench, "sudoku4", "--model", str(checkpoint), "-n", "2", "--batch", "2", "--captured", "--fused", "--out", str(tmp_path / "out")]
+    one = ["--decoder", "low_confidence"] if bench == "decoders" else ["--reuse", "fresh"]
+    assert remask_command(*words, *one).returncode == 0
+    assert json.loads((tmp_path / "out").read_text())["model"] == f"{checkpoint} fused captured"
+    assert runs == [("Fused", LENGTHS)] * 3, "the runs that recorded, and the one after"
 
 
 GENERATE = ["--max-new-tokens", "6", "--json"]

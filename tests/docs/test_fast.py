@@ -53,7 +53,7 @@ def test_its_commands_have_their_options():
     from remask.server import replicas
 
     own = [words for words in COMMANDS if words[0] == "remask"]
-    assert len(own) == 2
+    assert len(own) == 3
     for words in own:
         parsed(words)
     ((_, _, place, *settings),) = [words for words in COMMANDS if words[0] == "serve"]

@@ -69,9 +69,18 @@ def test_the_command_runs_a_task_and_names_one_that_does_not_exist(folder, tmp_p
     found = json.loads(done.stdout[done.stdout.index("{\n") :])
     assert found["n-samples"]["remask_words"]["effective"] == 1
     assert found["costs"]["generated_texts"] == 1
+    assert found["model"] == "demo"
     trace = read(tmp_path / "trace.jsonl")
     assert trace.openings["0"].settings == {"decoder": "threshold", "window": "whole", "reuse": "fresh", "shapers": ""}
     assert trace.events["0"][-1].forwards == found["costs"]["forwards_per_row"]
+
+
+def test_recorded_passes_score_the_same_and_single_canvases_are_not_recorded(demo, folder):
+    captured, settings = remask.Captured(demo), Settings({"decoder": remask.Threshold(0.9)}, samples=4)
+    for task in ("remask_choice", "remask_words"):
+        expected, found = (run_task(model, task, settings=settings, folder=folder, limit=2) for model in (demo, captured))
+        assert found == expected
+        assert len(captured.sessions) == (task == "remask_words")
 
 
 def test_likelihoods_choose_the_right_answer(demo, folder):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from remask.cli.opening import network_settings, open_model, parts
-from remask.cli.options import Batch, DecoderSpec, Device, Dtype, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec
+from remask.cli.opening import LENGTHS, network_settings, open_model, parts, way
+from remask.cli.options import Batch, Captured, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec
 from remask.cli.progress import counting
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def decoders(
     split: Split = "test",
     device: Device = "cpu",
     dtype: Dtype = "",
+    fused: Fused = False,
+    captured: Captured = False,
     window: WindowSpec = "whole",
     reuse: ReuseSpec = "fresh",
     batch: Batch = 16,
@@ -56,11 +58,12 @@ def decoders(
     contenders = {spec: parts(spec, window, reuse) for spec in specs}
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split)
-    network = open_model(model or chosen.model, device, dtype)
+    network = open_model(model or chosen.model, device, dtype, fused=fused, captured=captured, lengths=LENGTHS)
+    noted = way(model or chosen.model, fused=fused, captured=captured)
     with counting(task, n * len(specs)) as report:
         found = compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report)
     if out is not None:
-        write_json(out, {"task": task, "split": split, "window": window, "reuse": reuse, "batch": batch, "decoders": found})
+        write_json(out, {"task": task, "model": noted, "split": split, "window": window, "reuse": reuse, "batch": batch, "decoders": found})
     Console().print(tables.decoders(found, REFERENCE))
 
 
@@ -140,6 +143,8 @@ def reuse(
     split: Split = "test",
     device: Device = "cpu",
     dtype: Dtype = "",
+    fused: Fused = False,
+    captured: Captured = False,
     window: WindowSpec = "whole",
     batch: Batch = 16,
     seed: Seed = 0,
@@ -157,10 +162,11 @@ def reuse(
     rules = {spec: parts(decoder, window, spec) for spec in specs}
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split)
-    network = open_model(model or chosen.model, device, dtype)
+    network = open_model(model or chosen.model, device, dtype, fused=fused, captured=captured, lengths=LENGTHS)
+    noted = way(model or chosen.model, fused=fused, captured=captured)
     found = {}
     with counting(task, n * len(specs)) as report:
         for found in judge.compare(network, items, rules, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report):
             if out is not None:
-                write_json(out, {"task": task, "split": split, "decoder": decoder, "window": window, "batch": batch, "reuse": found})
+                write_json(out, {"task": task, "model": noted, "split": split, "decoder": decoder, "window": window, "batch": batch, "reuse": found})
     Console().print(tables.reuse(found, f"{task}, {n} {split} items, {decoder}, window {window}"))

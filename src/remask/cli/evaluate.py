@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from remask.cli import text
-from remask.cli.opening import network_settings, open_model, open_trace, parts
-from remask.cli.options import TASKS, Batch, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, TaskModel, Trace, WindowSpec
+from remask.cli.opening import LENGTHS, check_captured, network_settings, open_model, open_trace, parts, way
+from remask.cli.options import TASKS, Batch, Captured, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, TaskModel, Trace, WindowSpec
 from remask.cli.progress import counting
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def run(
     device: Device = "cpu",
     dtype: Dtype = "",
     fused: Fused = False,
+    captured: Captured = False,
     decoder: DecoderSpec = "low_confidence",
     window: WindowSpec = "whole",
     reuse: ReuseSpec = "fresh",
@@ -75,23 +76,25 @@ def run(
       remask eval sudoku --stratum harder --split valid --window blocks:27
     """
     check_options(context, harness=harness)
+    check_captured(captured, trace)
     made = parts(decoder, window, reuse)
+    ways: dict[str, Any] = {"fused": fused, "captured": captured}
     if harness:
-        network = open_model(model or "demo", device, dtype, fused=fused)
-        harnessed(task, network, made, batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files, trace=trace)
+        network = open_model(model or "demo", device, dtype, lengths=LENGTHS, **ways)
+        harnessed(task, way(model or "demo", **ways), network, made, batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files, trace=trace)
         return
     from remask.evaluation import tasks
     from remask.evaluation.harness import evaluate, summarise
 
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split, **({"stratum": stratum} if stratum else {}))
-    network = open_model(model or chosen.model, device, dtype, fused=fused)
-    told = {"task": task, "model": (model or chosen.model) + " fused" * fused, "decoder": decoder, "window": window, "reuse": reuse}
-    settings = {**told, **network_settings(model or chosen.model, device, dtype, fused=fused), "seed": seed}
+    network = open_model(model or chosen.model, device, dtype, lengths=LENGTHS, **ways)
+    told = {"task": task, "model": way(model or chosen.model, **ways), "decoder": decoder, "window": window, "reuse": reuse}
+    settings = {**told, **network_settings(model or chosen.model, device, dtype, **ways), "seed": seed}
     with counting(task, len(items)) as report, open_trace(trace, network.tokenizer, resume=out is not None and out.exists()) as file:
         asked: dict[str, Any] = {"max_new_tokens": chosen.max_new_tokens, "out": out, "settings": settings, "observed": file is not None}
         records = evaluate(network, items, batch=batch, seed=seed, report=report, through=partial(recorded, trace=file, seed=seed, told=told), **asked, **made)
-    typer.echo(json.dumps({"task": task, "split": split, "decoder": decoder, "window": window, "reuse": reuse, "batch": batch, **summarise(records, network)}, indent=2))
+    typer.echo(json.dumps({**told, "split": split, "batch": batch, **summarise(records, network)}, indent=2))
 
 
 def check_options(context: typer.Context, *, harness: bool) -> None:
@@ -113,7 +116,9 @@ def recorded(numbers: Sequence[int], steps: Iterator[Step], *, trace: TraceFile 
     return steps if trace is None else record(steps, trace, runs=[str(number) for number in numbers], seeds=[seed + number for number in numbers], settings=told, drafts=False)
 
 
-def harnessed(task: str, network: Any, made: dict[str, Any], *, batch: int, samples: int, seed: int, limit: int | None, folder: Path | None, trace: Path | None) -> None:
+def harnessed(
+    task: str, model: str, network: Any, made: dict[str, Any], *, batch: int, samples: int, seed: int, limit: int | None, folder: Path | None, trace: Path | None
+) -> None:
     """Print what lm-evaluation-harness says."""
     from remask.errors import RemaskError
     from remask.evaluation.harness import environment
@@ -129,5 +134,5 @@ def harnessed(task: str, network: Any, made: dict[str, Any], *, batch: int, samp
         if isinstance(error, BrokenPipeError):  # nobody reads our output any more
             raise
         raise RemaskError(f"the data of task {task!r} are not on this machine ({error}); run it once with a network, or name a task of your own with --tasks") from None
-    told = {"parts": {name: str(part) for name, part in made.items()}, "environment": environment(network)}
+    told = {"model": model, "parts": {name: str(part) for name, part in made.items()}, "environment": environment(network)}
     typer.echo(json.dumps({**found, **told}, indent=2, default=str))

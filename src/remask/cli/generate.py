@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from remask.cli.opening import open_model, open_trace, parts
-from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Revision, Seed, Temperature, TopK, TopP, Trace, WindowSpec
+from remask.cli.opening import check_captured, open_model, open_trace, parts, way
+from remask.cli.options import Captured, DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Revision, Seed, Temperature, TopK, TopP, Trace, WindowSpec
 
 if TYPE_CHECKING:
     from remask.denoise import Step
@@ -28,6 +28,7 @@ def run(
     device: Device = "cpu",
     dtype: Dtype = "",
     fused: Fused = False,
+    captured: Captured = False,
     chat: Annotated[bool, typer.Option(help="Put the prompt through the checkpoint's chat template.")] = False,
     decoder: DecoderSpec = "low_confidence",
     window: WindowSpec = "whole",
@@ -62,9 +63,10 @@ def run(
     import remask
     from remask.shapers import sampling
 
+    check_captured(captured, trace)
     prompt, shapers, chosen = read(text, file, unconditional), sampling(temperature, top_p, top_k), parts(decoder, window, reuse)
-    network = open_model(model, device, dtype, revision, fused=fused)
-    told = {"model": model + " fused" * fused, "decoder": decoder, "window": window, "reuse": reuse, "shapers": ", ".join(map(str, shapers))}
+    network = open_model(model, device, dtype, revision, fused=fused, captured=captured)
+    told = {"model": way(model, fused=fused, captured=captured), "decoder": decoder, "window": window, "reuse": reuse, "shapers": ", ".join(map(str, shapers))}
     with open_trace(trace, network.tokenizer) as opened:
         through, behind = partial(seen, tokenizer=network.tokenizer, watch=watch, trace=opened, seed=seed, told=told), [after] if after else ()
         asked: dict[str, Any] = {**chosen, "max_new_tokens": max_new_tokens, "shapers": shapers, "seed": seed, "chat": chat, "unconditional": unconditional}

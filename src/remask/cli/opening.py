@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from remask.trace.file import TraceFile
 
+LENGTHS = 8
+"""Of canvases between a power of two and the next, where many batches are decoded in recorded passes: each is then an eighth too long at most, and few are met."""
+
 
 def parts(decoder: str, window: str, reuse: str) -> dict[str, Any]:
     """Spec strings as the keyword arguments of generate."""
@@ -18,8 +21,8 @@ def parts(decoder: str, window: str, reuse: str) -> dict[str, Any]:
     return {"decoder": remask.parse_decoder(decoder), "window": remask.parse_window(window), "reuse": remask.parse_reuse(reuse)}
 
 
-def open_model(model: str, device: str, dtype: str, revision: str | None = None, *, fused: bool = False) -> Any:
-    """The loaded network, on fused layers if wanted."""
+def open_model(model: str, device: str, dtype: str, revision: str | None = None, *, fused: bool = False, captured: bool = False, lengths: int | None = None) -> Any:
+    """The loaded network, on fused layers and in recorded passes if wanted. lengths: see Captured."""
     import torch
 
     import remask
@@ -28,7 +31,21 @@ def open_model(model: str, device: str, dtype: str, revision: str | None = None,
         torch.empty(0, device=device)
     if torch.device(device).type == "cpu":  # numbers below 1e-38 are worth nothing and slow some networks down tenfold
         torch.set_flush_denormal(True)
-    return remask.load(model, device=device, dtype=dtype or None, revision=revision, fused=fused)
+    network = remask.load(model, device=device, dtype=dtype or None, revision=revision, fused=fused)
+    return remask.Captured(network, lengths=lengths) if captured else network
+
+
+def check_captured(captured: bool, trace: Path | None) -> None:
+    """Raise if what is recorded was to be traced: it would be found out after the first pass."""
+    from remask.errors import RemaskError
+
+    if captured and trace is not None:
+        raise RemaskError(f"--trace {trace}: a trace reads the logits of every pass, and --captured keeps none; leave out one of the two")
+
+
+def way(model: str, *, fused: bool, captured: bool) -> str:
+    """A model's name with how it is computed, as summaries and traces tell it."""
+    return model + " fused" * fused + " captured" * captured
 
 
 @contextmanager
@@ -42,7 +59,7 @@ def naming(device: str) -> Iterator[None]:
         raise RemaskError(f"cannot use device {device!r} ({str(error).splitlines()[0]}); try --device cpu") from None
 
 
-def network_settings(model: str, device: str, dtype: str, *, fused: bool = False) -> dict[str, str]:
+def network_settings(model: str, device: str, dtype: str, *, fused: bool = False, captured: bool = False) -> dict[str, str]:
     """What results depend on of a network, as a file of results notes it; what it is computed on by its kind, so that a run may go on on another card.
 
     Its name stands there for people, as it was written: networks are told apart by their weights, and where these are elsewhere by the name under which they are asked for.
@@ -61,7 +78,7 @@ def network_settings(model: str, device: str, dtype: str, *, fused: bool = False
         weights, computed = fingerprint(folder), str(wanted or precision(kind, shards(folder)))
     except RemaskError:  # a checkpoint that only workers have
         weights, computed = f"of {model}, elsewhere", str(wanted or "as stored")
-    return {"model": model, "weights": weights, "layers": "fused" if fused else "own", "device": kind.type, "dtype": computed.removeprefix("torch.")}
+    return {"model": model, "weights": weights, "layers": ("fused" if fused else "own") + " captured" * captured, "device": kind.type, "dtype": computed.removeprefix("torch.")}
 
 
 def open_trace(path: Path | None, tokenizer: Any, *, resume: bool = False) -> AbstractContextManager[TraceFile | None]:

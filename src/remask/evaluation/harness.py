@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import remask
+from remask.captured import replayed
 from remask.denoise import Step
 from remask.errors import RemaskError
 from remask.evaluation.intervals import wilson
@@ -93,13 +94,14 @@ def compare(
     seed: int = 0,
     report: Callable[[int], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """A summary per contender (its parts as keyword arguments), alternating after every batch."""
+    """A summary per contender (its parts as keyword arguments), alternating after every batch; recorded passes are replayed (remask.captured.replayed)."""
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for start in range(0, len(items), batch):
         chosen = items[start : start + batch]
         asked = encoded(model, chosen)
         for name, parts in contenders.items():
-            records[name] += evaluate(model, chosen, max_new_tokens=max_new_tokens, batch=batch, seed=seed + start, asked=asked, **parts)
+            decode = functools.partial(evaluate, model, chosen, max_new_tokens=max_new_tokens, batch=batch, seed=seed + start, asked=asked, **parts)
+            records[name] += replayed(model, decode)
             if report is not None:
                 report(sum(map(len, records.values())))
     return {name: summarise(made, model) for name, made in records.items()}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from remask.captured import replayed
 from remask.evaluation.flops import Shape
 from remask.evaluation.harness import encoded, environment
 from remask.evaluation.intervals import paired_difference, wilson
@@ -27,6 +29,8 @@ def compare(
 ) -> Iterator[dict[str, dict[str, Any]]]:
     """After every batch a summary per rule (its parts as keyword arguments; `fresh` among them) of all batches so far; rules take turns, each batch's order turned by one.
 
+    Recorded passes are replayed (remask.captured.replayed).
+
     against: rule -> another one that it is compared with as well (a rule inside a cache with the cache alone), under "against".
     """
     where = environment(model)
@@ -41,7 +45,7 @@ def compare(
         seeds = [seed + start + i for i in range(len(chosen))]
         turn = start // batch % len(names)
         for name in names[turn:] + names[:turn]:
-            completions = complete(model, before, behind, max_new_tokens=max_new_tokens, seed=seeds, **rules[name])
+            completions = replayed(model, partial(complete, model, before, behind, max_new_tokens=max_new_tokens, seed=seeds, **rules[name]))
             made[name] += [(done, item.check(done.text), length) for done, item, length in zip(completions, chosen, lengths, strict=True)]
             seconds[name] += completions[0].stats.seconds
             if report is not None:

@@ -127,7 +127,8 @@ class Recorder:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise RemaskError(f"a part waits for the device in the middle of a step and cannot be captured ({str(error).splitlines()[0]}); pass the model itself") from error
+            why = str(error).splitlines()[0]
+            raise RemaskError(f"a part waits for the device in the middle of a step and cannot be captured ({why}); pass the model itself (leave out --captured)") from error
         finally:
             if collects:
                 gc.enable()

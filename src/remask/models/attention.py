@@ -46,11 +46,16 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def placed(tokens: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """The positions of a batch, (B or 1, L), and `real`, or None if all are: attention without a mask is faster.
 
-    Asked once a forward, since it waits for the device; a caller that knows all positions real passes None.
+    Asked once a forward, since it waits for the device; a caller that knows all positions real passes None, and must where a graph is recorded, in which nobody may wait.
     """
-    if real is None or bool(real.all()):
+    if real is None or (not recording() and bool(real.all())):
         return torch.arange(tokens.shape[1], device=tokens.device)[None], None
     return positions(real), real
+
+
+def recording() -> bool:
+    """Whether a CUDA graph is being recorded."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def heads(x: Tensor, count: int) -> Tensor:

@@ -48,7 +48,7 @@ class Body(Protocol):
 
 
 class Plain:
-    """Any denoiser, by its own forward. With padded rows a Network waits for the device once a pass (`attention.placed`)."""
+    """Any denoiser, by its own forward. With padded rows a Network waits for the device once a pass that is not recorded (`attention.placed`)."""
 
     compiles = False
 
