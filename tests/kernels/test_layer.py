@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from remask.kernels import layer
+from remask.kernels import has_triton, layer
 from remask.kernels.layer import (
     Normal,
     added,
@@ -221,3 +221,16 @@ def test_few_rows_in_bfloat16_go_through_our_own_products(monkeypatch, way, rows
     mix(Normal(x), weight, None, cos, sin, None, None, None, 2, shape=(1, rows))
     names = [f"linear_{'kernel' if wide else 'many'}", *(f"{name}_{'kernel' if ours else 'many'}" for name in ("linear", "added", "linear"))]
     assert called == [*names, "mix_kernel" if ours else "linear_many"]
+
+
+@pytest.mark.skipif(not has_triton(), reason="needs Triton")
+@pytest.mark.parametrize(
+    ("kind", "rows", "room", "stages"),
+    [("add", 32, 232_448, 6), ("add", 32, 166_912, 5), ("add", 64, 101_376, 4), ("gate", 20, 232_448, 3), ("gate", 64, 49_152, 3), ("mix", 1, 65_536, 3)],
+)
+def test_a_card_with_less_shared_memory_keeps_fewer_stages_in_flight(monkeypatch, kind, rows, room, stages):
+    from remask.kernels import layer_triton
+
+    monkeypatch.setattr(layer_triton, "shared_memory", lambda device: room)
+    tile = layer_triton.tile_of(kind, torch.empty(rows, 1, dtype=torch.bfloat16))
+    assert tile["num_stages"] == stages

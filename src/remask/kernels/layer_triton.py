@@ -7,6 +7,7 @@ next weights into L2 meanwhile were tried and are slower or no faster (docs/find
 # pyright: reportCallIssue=false, reportArgumentType=false, reportMissingImports=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -148,15 +149,24 @@ LARGER_TILES = {"linear": (32, 128, 4, 4, False), "gate": (32, 64, 4, 4, False),
 """The same beyond."""
 
 
+@cache
+def shared_memory(device: torch.device) -> int:
+    """Bytes that a program may take of a multiprocessor."""
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin if device.type == "cuda" else 232_448
+
+
 def tile_of(kind: str, x: Tensor) -> dict[str, Any]:
     """What a program of a product of x takes: the fastest of benchmarks/step.py --tiles on an H200, in bfloat16; as many bytes of wider numbers. kind: linear, gate, add or mix.
+
+    A card with less shared memory keeps fewer stages in flight.
 
     Up to 32 rows the 384 programs of a gate of 24,576 columns are three a multiprocessor and all run at once; an addition's 128 have one each.
     """
     rows = x.shape[0]
     columns, inner, warps, stages, turned = (TILES if rows <= 32 else LARGER_TILES)[kind]
-    inner = inner * 2 // x.element_size()
-    return {"ROWS": max(16, triton.next_power_of_2(rows)), "COLUMNS": columns, "INNER": inner, "TURNED": turned, "num_warps": warps, "num_stages": stages}
+    inner, taken = inner * 2 // x.element_size(), max(16, int(triton.next_power_of_2(rows)))
+    stages = min(stages, shared_memory(x.device) // ((taken + columns * (2 if kind in ("gate", "mix") else 1)) * inner * x.element_size()))
+    return {"ROWS": taken, "COLUMNS": columns, "INNER": inner, "TURNED": turned, "num_warps": warps, "num_stages": stages}
 
 
 def _pieces(squares: Tensor | None) -> dict[str, int]:
