@@ -22,7 +22,7 @@ from remask.errors import RemaskError
 from remask.fixed_shapes import FEW, Bucket, Fixed, Signals, ahead, asked_of, check_fixed, column, everywhere, forgets, mapped_belief, put, put_back, rung, scattered, summary
 from remask.kernels.graphs import Late, Recorder, cloned, copied, form, mapped
 from remask.kernels.joined import Joined
-from remask.kernels.places import compact, spread
+from remask.kernels.places import compact, put_rows, spread
 from remask.kernels.tail import tail
 from remask.models.base import without_mask
 from remask.models.bodies import Body, Plain
@@ -336,7 +336,7 @@ class Session:
             return prediction, None, found.bad
         if before is None:
             return prediction, without_mask(logits, mask_id), found.bad
-        return prediction, before.scatter_(1, place[..., None].expand_as(logits), logits), found.bad
+        return prediction, put_rows(before, logits, place), found.bad
 
     def shaped(self, logits: Tensor) -> Tensor:
         """(..., V) logits after the shapers."""

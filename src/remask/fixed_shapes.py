@@ -14,7 +14,7 @@ from remask.compute import left_of
 from remask.denoise import Plan, Sight, State, look
 from remask.errors import RemaskError
 from remask.kernels.graphs import mapped
-from remask.kernels.places import Spread, compact
+from remask.kernels.places import Spread, compact, put_rows
 from remask.models.store import Chosen
 from remask.prediction import Prediction, Summary
 from remask.reuse.base import Scene
@@ -190,9 +190,7 @@ def put(kept: Tensor, fresh: Tensor, place: Tensor, active: Tensor, computed: Te
         target, _ = compact(predicted, place.shape[1])
         rank = column(computed, source.gather(1, target), place.shape[1])
         renewed = predicted.gather(1, target)
-    fresh = fresh if rank is None else Chosen(rank).take(fresh)
-    index = target[..., None].expand_as(fresh)
-    return kept.scatter_(1, index, torch.where(renewed[..., None], fresh, kept.gather(1, index)))
+    return put_rows(kept, fresh if rank is None else Chosen(rank).take(fresh), target, renewed)
 
 
 def scattered(values: Tensor, place: Tensor, length: int) -> Tensor:

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from remask.kernels.places import compact_kernel, compact_twin, spread_kernel, spread_twin
+from remask.kernels.places import compact_kernel, compact_twin, put_rows_kernel, put_rows_twin, spread_kernel, spread_twin
 from remask.kernels.tail import Tail
 from tests.kernels.ways import WAYS, on
 
 COMPACT = {"twin": compact_twin, "kernel": compact_kernel, "gpu": compact_kernel}
+PUT = {"twin": put_rows_twin, "kernel": put_rows_kernel, "gpu": put_rows_kernel}
 SPREAD = {"twin": spread_twin, "kernel": spread_kernel, "gpu": spread_kernel}
 ACTIVE = torch.tensor([[0, 1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1]], dtype=torch.bool)
 
@@ -58,3 +59,24 @@ def test_numbers_return_to_their_positions(way, drawn, moved, everywhere):
             for name, value in expected.items():
                 if name != "moved" or moved:
                     assert float(getattr(found, name)[row, at]) == pytest.approx(value, rel=1e-5), (name, row, at)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [5, 4099])
+@pytest.mark.parametrize("some", [False, True])
+def test_rows_are_written_over_at_their_places_and_no_others(way, dtype, width, some):
+    generator = torch.Generator().manual_seed(0)
+    kept, rows = (torch.randn(3, count, width, generator=generator).to(dtype) for count in (6, 4))
+    place = torch.tensor([[0, 2, 5, 5], [1, 2, 3, 4], [3, 3, 3, 3]])
+    rows[0, 3], rows[2, 1:] = rows[0, 2], rows[2, :1]  # a repeated place holds the same
+    there = torch.tensor([[True, False, True, True], [False, True, True, False], [True] * 4]) if some else None
+    expected = kept.clone()
+    for row in range(3):
+        for slot in range(4):
+            if there is None or there[row, slot]:
+                expected[row, place[row, slot]] = rows[row, slot]
+    own = on(way, kept.clone())
+    found = PUT[way](own, on(way, rows), on(way, place), on(way, there))
+    assert found is own
+    assert torch.equal(found.cpu(), expected)

@@ -80,3 +80,25 @@ def spread_kernel(found: Tail, logits: Tensor, asked: Tensor, *, everywhere: boo
     from remask.kernels.places_triton import launch_spread
 
     return Spread(*launch_spread(found, logits, asked, everywhere))
+
+
+def put_rows(kept: Tensor, rows: Tensor, place: Tensor, there: Tensor | None = None) -> Tensor:
+    """kept (B, L, W), whose rows are contiguous, in which `rows` (B, T, W) are written over at `place`, (B, T) int64, or of them those that `there`, (B, T) bool, says.
+
+    Rows of one place must be equal.
+    """
+    return (put_rows_kernel if runs_kernels(kept) else put_rows_twin)(kept, rows, place, there)
+
+
+def put_rows_twin(kept: Tensor, rows: Tensor, place: Tensor, there: Tensor | None = None) -> Tensor:
+    """The same in plain torch."""
+    index = place[..., None].expand_as(rows)
+    return kept.scatter_(1, index, rows if there is None else torch.where(there[..., None], rows, kept.gather(1, index)))
+
+
+def put_rows_kernel(kept: Tensor, rows: Tensor, place: Tensor, there: Tensor | None = None) -> Tensor:
+    """The same by Triton in one launch, at the speed of a copy, which a library's scatter of a vocabulary is far from."""
+    from remask.kernels.places_triton import launch_put_rows
+
+    launch_put_rows(kept, rows, place, there)
+    return kept

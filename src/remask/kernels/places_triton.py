@@ -1,4 +1,4 @@
-"""The kernels of remask.kernels.places: one program a row of the canvas."""
+"""The kernels of remask.kernels.places: one program a row of the canvas, or a piece of what is written over."""
 
 # pyright: reportCallIssue=false, reportArgumentType=false, reportMissingImports=false, reportAttributeAccessIssue=false, reportOperatorIssue=false
 from __future__ import annotations
@@ -79,3 +79,24 @@ def launch_spread(found: Tail, logits: Tensor, asked: Tensor, everywhere: bool) 
     )  # fmt: skip
     sampled = numbers[3] if draws else numbers[0]
     return token, candidates, numbers[0], numbers[1], sampled, numbers[2], numbers[4] if moves else None, bad
+
+
+@triton.jit
+def _put_rows(kept, rows, place, there, batch_stride, stride, count, width, SOME: tl.constexpr, WIDTH: tl.constexpr):
+    """WIDTH numbers of one row, to its place."""
+    slot, lane = tl.program_id(0).to(tl.int64), tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    inside = lane < width
+    if SOME:
+        inside = inside & (tl.load(there + slot) != 0)
+    at = slot // count * batch_stride + tl.load(place + slot) * stride
+    tl.store(kept + at + lane, tl.load(rows + slot * width + lane, mask=inside, other=0.0), mask=inside)
+
+
+def launch_put_rows(kept: Tensor, rows: Tensor, place: Tensor, there: Tensor | None) -> None:
+    """See remask.kernels.places.put_rows."""
+    batch, count, width = rows.shape
+    size = min(4096, int(triton.next_power_of_2(width)))
+    _put_rows[(batch * count, triton.cdiv(width, size))](
+        kept, rows.contiguous(), place.contiguous(), None if there is None else there.contiguous(), *kept.stride()[:2], count, width,
+        SOME=there is not None, WIDTH=size, num_warps=4,
+    )  # fmt: skip
