@@ -64,11 +64,11 @@ class MarkovDenoiser:
         length = evidence.shape[1]
         forward = [self.initial.expand(evidence.shape[0], -1)]
         for i in range(1, length):
-            message = (forward[-1] * evidence[:, i - 1]) @ self.transition
+            message = ((forward[-1] * evidence[:, i - 1])[:, :, None] * self.transition).sum(1)  # no matrix product, whose rounding may depend on the number of rows
             forward.append(message / message.sum(-1, keepdim=True))
         backward = [torch.ones_like(forward[0])]
         for i in range(length - 1, 0, -1):
-            message = (evidence[:, i] * backward[-1]) @ self.transition.T
+            message = ((evidence[:, i] * backward[-1])[:, None] * self.transition).sum(2)
             backward.append(message / message.sum(-1, keepdim=True))
         joint = torch.stack(forward, 1) * torch.stack(backward[::-1], 1)
         return joint / joint.sum(-1, keepdim=True)
