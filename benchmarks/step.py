@@ -34,7 +34,7 @@ import remask.models.fused
 from remask.captured import Captured
 from remask.kernels.attention import attend
 from remask.kernels.graphs import Recorder
-from remask.kernels.layer import Normal, added_many, linear_kernel, linear_many, linear_twin, turn
+from remask.kernels.layer import Normal, added_kernel, added_many, added_twin, linear_kernel, linear_many, linear_twin, turn
 from remask.models.fused import Fused
 
 CASES = ((1, 32, 512), (1, 128, 512), (1, 256, 512), (1, 512, 512), (1, 1024, 1024), (8, 32, 512), (32, 32, 512))
@@ -180,7 +180,7 @@ def tiles(model: Any, dtype: torch.dtype, share: int, shares: int) -> None:
     for name, weight in (("mix", layer.mix), ("out", layer.out), ("gate_up", layer.gate_up), ("down", layer.down)):
         copies = [weight.clone() for _ in range(2 if name == "gate_up" else 4)]
         size = 1e-9 * weight.numel() * weight.element_size()
-        for rows in (32, 64, 128):
+        for rows in (32, 64):
             x, residual = (torch.randn(rows, weight.shape[at], device=device, dtype=dtype) for at in (1, 0))
             normal = Normal(x, torch.rand(rows, 128, device=device), 1e-5)
             cos, sin = layers.cos[None, :rows], layers.sin[None, :rows]
@@ -234,28 +234,26 @@ def tiles(model: Any, dtype: torch.dtype, share: int, shares: int) -> None:
 
 
 def products(model: Any, dtype: torch.dtype, counts: tuple[int, ...]) -> None:
-    """Each matrix of a layer at each number of rows, several copies in turn so that no cache holds them: bytes of weights a second, ours over the library's."""
+    """Each matrix of a layer at each number of rows, without rotation, several copies in turn so that no cache holds them: bytes of weights a second, ours over the library's."""
     layer = Fused(model).layers[0]
     kernels = model.device.type == "cuda"
 
-    def kernel(x: Tensor, weight: Tensor, **more: Any) -> Tensor:
-        return linear_kernel(Normal(x), weight, **more)
+    def once(way: str, name: str, weight: Tensor, x: Tensor, residual: Tensor) -> Any:
+        if name in ("out", "down"):
+            return {"library": added_many if kernels else added_twin, "kernel": added_kernel}[way](x, weight, None, residual, layer.norm, 1e-5)
+        gated = name == "gate_up"
+        return linear_kernel(Normal(x), weight, gated=gated) if way == "kernel" else (linear_many if kernels else linear_twin)(x, weight, gated=gated)
 
-    for name, weight, more in (
-        ("mix", layer.mix, {}),
-        ("out", layer.out, {}),
-        ("gate_up", layer.gate_up, {"gated": True}),
-        ("down", layer.down, {}),
-    ):
+    for name, weight in (("mix", layer.mix), ("out", layer.out), ("gate_up", layer.gate_up), ("down", layer.down)):
         copies = [weight.clone() for _ in range(4)]
         for rows in counts:
-            x = torch.randn(rows, weight.shape[1], device=model.device, dtype=dtype)
+            x, residual = (torch.randn(rows, weight.shape[at], device=model.device, dtype=dtype) for at in (1, 0))
             found: dict[str, Any] = {"matrix": name, "rows": rows, "megabytes": round(weight.numel() * weight.element_size() / 1e6, 1)}
-            for way, function in (("library", linear_many if kernels else linear_twin), *((("kernel", kernel),) if kernels else ())):
+            for way in ("library", "kernel") if kernels else ("library",):
                 recorder = Recorder(model.device)
 
-                def work(function: Any = function, recorder: Any = recorder, copies: Any = copies, x: Any = x, more: Any = more) -> Any:
-                    return recorder(("products", 0), lambda: tuple(function(x, each, **more) for each in copies * 4))
+                def work(way: str = way, name: str = name, recorder: Any = recorder, copies: Any = copies, x: Any = x, residual: Any = residual) -> Any:
+                    return recorder(("products", 0), lambda: tuple(once(way, name, each, x, residual) for each in copies * 4))
 
                 found[way] = round(16 * weight.numel() * weight.element_size() / fastest(work, model.device) / 1e9, 1)
             print(json.dumps(found | {"unit": "GB/s"}), flush=True)

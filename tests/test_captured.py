@@ -13,7 +13,7 @@ from remask.compute import left_of
 from remask.fixed_shapes import put, rung
 from remask.kernels import has_triton
 from remask.kernels.graphs import copied, mapped
-from remask.kernels.layer import added_kernel
+from remask.kernels.layer import added_kernel, linear_kernel, mix_kernel
 from remask.kernels.places import compact
 from remask.models.fused import Fused
 from remask.models.fused_model import FusedModel
@@ -144,16 +144,33 @@ def test_what_follows_the_network_can_be_traced(monkeypatch, decoder, reuse):
 def test_norms_that_products_finish_compute_the_same(monkeypatch, family, few):
     """The kernels of few rows, in a whole decode. few: 0 lets even passes as small as these leave out what nobody reads of the last layer."""
     monkeypatch.setattr("remask.models.fused.FEW", few)
-    unfinished = []
+    counts = dict.fromkeys(("finished by a product", "finished in the mix"), 0)
 
-    def streams(x, most=0):
-        unfinished.append(len(x))
-        return True
+    def linear_counted(normal, *more, **named):
+        counts["finished by a product"] += normal.squares is not None
+        return linear_kernel(normal, *more, **named)
 
-    monkeypatch.setattr("remask.kernels.layer.streams", streams)
-    monkeypatch.setattr("remask.kernels.layer.added_twin", added_kernel)
-    same(*both(network(family), canvas(), body=Fused, decoder=remask.Threshold(0.2), window=remask.Blocks(6), reuse=remask.Dual()))
-    assert unfinished
+    def mix_counted(normal, *more, **named):
+        counts["finished in the mix"] += normal.squares is not None
+        return mix_kernel(normal, *more, **named)
+
+    def few_rows():
+        monkeypatch.setattr("remask.kernels.layer.streams", lambda x, most=0: True)
+        monkeypatch.setattr("remask.kernels.layer.added_twin", added_kernel)
+        monkeypatch.setattr("remask.kernels.layer.linear_kernel", linear_counted)
+        monkeypatch.setattr("remask.kernels.layer.mix_kernel", mix_counted)
+        monkeypatch.setattr("remask.kernels.layer.WIDTHS", (body.head_width,))  # narrower than a GPU takes
+
+    model, first = network(family), canvas()
+    body, only, whole = Fused(model), torch.tensor([[3, 5]]).expand(len(first.tokens), -1), {"stores": True, "padded": True}
+    with torch.inference_mode():
+        expected = [body.whole(first, None, **whole)[0], body.whole(first, None, **whole, only=only)[0]]
+        few_rows()
+        for found, other in zip((body.whole(first, None, **whole)[0], body.whole(first, None, **whole, only=only)[0]), expected, strict=True):
+            torch.testing.assert_close(found, other, rtol=1e-4, atol=1e-4)
+    layers = len(body.layers)
+    assert counts == {"finished by a product": 2 * layers, "finished in the mix": 2 * (layers - 1)}
+    same(*both(model, first, body=Fused, decoder=remask.Threshold(0.2), window=remask.Blocks(6), reuse=remask.Dual()))
 
 
 def test_joined_weights_are_held_once_and_the_model_still_works():

@@ -58,14 +58,15 @@ def whole(normal):
     return wide.to(normal.x.dtype)
 
 
-def norm_of(x, weight, eps=1e-5):
+def norm_of(x, weight, eps=0.1):
     """In float64."""
     x = x.double()
     return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * weight.double()
 
 
-def unfinished(x, weight, pieces=3, eps=1e-5):
-    """A Normal whose rows are still to be divided, as a product leaves it, and the norm that it stands for, in float64."""
+def unfinished(x, weight, pieces=3, eps=0.1):
+    """A Normal whose rows are still to be divided, as a product leaves it, and the norm that it stands for, in float64; the first row is nothing."""
+    x = torch.cat([torch.zeros_like(x[:1]), x[1:]])
     squares = torch.stack([part.float().square().sum(1) for part in x.chunk(pieces, 1)], 1)
     return Normal(x * weight, squares, eps), norm_of(x, weight, eps)
 
@@ -108,7 +109,7 @@ def test_a_product_finishes_the_norm_that_it_is_given(way, dtype, rows, biased, 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_norm_is_that_of_float64(way, dtype):
     x, weight = random(5, 300, dtype=dtype), random(300, seed=2, dtype=dtype)
-    close(way, NORM[way](on(way, x), on(way, weight), 1e-5), norm_of(x, weight))
+    close(way, NORM[way](on(way, x), on(way, weight), 0.1), norm_of(x, weight))
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -157,7 +158,7 @@ def test_queries_and_keys_are_turned_and_stored_where_they_belong(way, placed, k
 @pytest.mark.parametrize("way", WAYS[1:])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kept", ["placed", "everywhere", "nothing"])
-@pytest.mark.parametrize(("key_heads", "width", "biased", "rows"), [(4, 16, False, 3), (2, 32, True, 3), (2, 64, True, 10)])
+@pytest.mark.parametrize(("key_heads", "width", "biased", "rows"), [(4, 16, False, 3), (2, 32, True, 3), (2, 64, True, 10), (2, 128, True, 3), (1, 256, False, 3)])
 def test_queries_keys_and_values_in_one_launch_are_those_of_the_twin(way, dtype, kept, key_heads, width, biased, rows):
     heads, length, inner = 4, 9, 70
     place = torch.stack([torch.randperm(length, generator=torch.Generator().manual_seed(row))[:4] for row in range(rows)]) if kept == "placed" else None
@@ -193,11 +194,33 @@ def test_what_is_added_is_the_residual_and_the_product_and_its_norm_stands_behin
     inner, columns = 300, 70
     x, weight, residual = random(rows, inner, dtype=dtype), random(columns, inner, seed=1, dtype=dtype) / 8, random(rows, columns, seed=2, dtype=dtype)
     norm, bias = random(columns, seed=3, dtype=dtype), random(columns, seed=4, dtype=dtype) if biased else None
-    now, normal = ADDED[way, size](*(on(way, each) for each in (x, weight, bias)), on(way, residual.clone()), on(way, norm), 1e-5)
+    now, normal = ADDED[way, size](*(on(way, each) for each in (x, weight, bias)), on(way, residual.clone()), on(way, norm), 0.1)
     assert (normal.squares is None) == (way == "twin" or size == "many")
     expected = residual.double() + x.double() @ weight.double().T + (bias.double() if biased else 0)
     close(way, now, expected)
     close(way, whole(normal), norm_of(expected, norm))
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(("width", "left_out"), [(16, False), (16, True), (24, False), (24, True)])
+def test_queries_keys_and_values_of_any_head_and_of_rows_behind_one_another(monkeypatch, way, finished, width, left_out):
+    """A width that no kernel takes, and positions that are left out of the products: then the norm of those that are not is finished by the product alone."""
+    if way == "kernel":
+        monkeypatch.setattr("remask.kernels.layer.runs_kernels", lambda x: True)
+        monkeypatch.setattr("remask.kernels.layer.streams", lambda x, most=0: True)
+    heads, shape, slot = 2, (2, 3), torch.tensor([0, 1, 1, 2, 2, 3]) if left_out else None
+    normal, expected = unfinished(random(4 if left_out else 6, 70), random(70, seed=2))
+    if finished:
+        normal = Normal(expected.float())
+    weight = random(4 * width, 70, seed=1) / 8
+    cos, sin = (each[:, 0] for each in rotary(torch.arange(3)[None], width, 1e4))
+    given = Normal(on(way, normal.x), on(way, normal.squares), normal.eps)
+    found = mix(given, on(way, weight), None, on(way, cos), on(way, sin), None, None, None, heads, shape=shape, slot=on(way, slot))
+    mixed = (expected @ weight.double().T).float()
+    twin = turn_twin((mixed if slot is None else mixed[slot]).view(*shape, -1), cos, sin, None, None, None, heads)
+    for each, other in zip(found, twin, strict=True):
+        close(way, each, other.double())
 
 
 @pytest.mark.parametrize("way", WAYS[1:])
@@ -226,11 +249,11 @@ def test_few_rows_in_bfloat16_go_through_our_own_products(monkeypatch, way, rows
 @pytest.mark.skipif(not has_triton(), reason="needs Triton")
 @pytest.mark.parametrize(
     ("kind", "rows", "room", "stages"),
-    [("add", 32, 232_448, 6), ("add", 32, 166_912, 5), ("add", 64, 101_376, 4), ("gate", 20, 232_448, 3), ("gate", 64, 49_152, 3), ("mix", 1, 65_536, 3)],
+    [("add", 32, 232_448, 6), ("add", 32, 166_912, 5), ("add", 64, 101_376, 4), ("gate", 20, 232_448, 3), ("gate", 64, 49_152, 3), ("mix", 1, 65_536, 3), ("add", 64, 16_384, 1)],
 )
 def test_a_card_with_less_shared_memory_keeps_fewer_stages_in_flight(monkeypatch, kind, rows, room, stages):
     from remask.kernels import layer_triton
 
-    monkeypatch.setattr(layer_triton, "shared_memory", lambda device: room)
-    tile = layer_triton.tile_of(kind, torch.empty(rows, 1, dtype=torch.bfloat16))
+    monkeypatch.setattr(layer_triton, "room_of", lambda device: (132, room))
+    tile = layer_triton.tile_of(kind, torch.empty(rows, 1, dtype=torch.bfloat16), 12_288)
     assert tile["num_stages"] == stages

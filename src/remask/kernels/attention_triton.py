@@ -85,8 +85,8 @@ def launch_attend(query: Tensor, keys: Tensor, values: Tensor, seen: Tensor | No
     parts = tile["PARTS"]
     made, most, weight = out, out, out
     if parts > 1:
-        made = torch.empty(rows * chosen * heads, parts, width, device=query.device)
-        most, weight = torch.empty(2, rows * chosen * heads, parts, device=query.device)
+        made = torch.empty(rows * chosen * heads, parts, width, dtype=torch.float32, device=query.device)
+        most, weight = torch.empty(2, rows * chosen * heads, parts, dtype=torch.float32, device=query.device)
     _attend[(triton.cdiv(chosen, queries), heads, rows * parts)](
         query, keys, values, seen, made, most, weight, chosen, length, heads, key_heads, query.stride(1), query.stride(2), log2(NATURAL) * width**-0.5,
         WIDTH=width, QUERIES=queries, SEEN=seen is not None, WIDE=not query.is_cuda, LOW=LOWEST, BLOCKS=triton.cdiv(length, tile["KEYS"] * parts), **tile,

@@ -13,7 +13,9 @@ from remask.kernels.attention import FEW as ATTENDED
 from remask.kernels.attention import WIDTHS
 
 FEW = 64
-"""Rows up to which our own products are faster than the library's and what stands behind these: measured at LLaDA-8B's sizes on an H200 (docs/findings/gpu.md)."""
+"""Rows up to which our own products, with what stands behind them, are faster than the library's and that: measured at LLaDA-8B's sizes on an H200 (docs/findings/gpu.md)."""
+FEW_PLAIN = 32
+"""The same of a product behind which nothing stands, as the head's."""
 
 
 def streams(x: Tensor, most: int = FEW) -> bool:
@@ -25,7 +27,8 @@ def streams(x: Tensor, most: int = FEW) -> bool:
 class Normal:
     """An RMSNorm, (N, D): x, or if `squares` are given x with each row still to be divided by the root of the mean of its squares, plus eps.
 
-    squares: (N, P) float32, which add up over P to the squares of a row of what is normed. A product divides its sums instead of its input, so that nobody waits for all of a row.
+    squares: (N, P) float32, which add up over P to the squares of a row of what is normed; with them, eps. A product divides its sums instead of its input, so that
+    nobody waits for all of a row.
     """
 
     x: Tensor
@@ -54,7 +57,7 @@ def normed_kernel(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 def linear(normal: Normal, weight: Tensor, bias: Tensor | None = None, *, gated: bool = False) -> Tensor:
     """A norm (N, D) times weight (O, D) transposed, plus bias; then SiLU of the first half times the second, if gated. Returns (N, O), or (N, O / 2) if gated."""
     x = normal.x
-    if normal.squares is not None or streams(x, FEW if gated else FEW // 2):
+    if normal.squares is not None or streams(x, FEW if gated else FEW_PLAIN):
         return linear_kernel(normal, weight, bias, gated=gated)
     return (linear_many if runs_kernels(x) else linear_twin)(x, weight, bias, gated=gated)
 
@@ -84,7 +87,7 @@ def linear_many(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gated:
 
 
 def added(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor, norm: Tensor, eps: float) -> tuple[Tensor, Normal]:
-    """residual (N, O), which may be written over, plus x (N, D) times weight (O, D) transposed, plus bias; and the RMSNorm of that by `norm` (O,)."""
+    """residual (N, O), contiguous, which may be written over, plus x (N, D) times weight (O, D) transposed, plus bias; and the RMSNorm of that by `norm` (O,)."""
     how = added_twin
     if runs_kernels(x):
         how = added_kernel if streams(x) else added_many
@@ -117,7 +120,7 @@ def mix(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """A norm (N, D) times the weights ((H + 2 K) E, D) of queries, keys and values, plus bias, then as `turn`.
 
-    shape: (B, M).  slot: (B * M,) int64, which of the N stands at each place, None for N = B * M.
+    shape: (B, M).  slot: (B * M,) int64, which of the N stands at each place, None for N = B * M.  Angles, stores and places are contiguous.
     """
     if slot is None and cos.shape[-1] in WIDTHS and (normal.squares is not None or streams(normal.x)):
         return mix_kernel(normal, weight, bias, cos, sin, keys, values, place, heads, shape=shape)
@@ -145,7 +148,7 @@ def turn(mixed: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, values: T
     (B, M), everywhere if it is None; without stores those of the M positions are returned as they are, maybe as views of `mixed`.
     """
     how = turn_twin
-    if runs_kernels(mixed):
+    if runs_kernels(mixed) and cos.shape[-1] in WIDTHS:
         how = turn_here if keys is None and mixed.shape[0] * mixed.shape[1] > ATTENDED else turn_kernel
     return how(mixed, cos, sin, keys, values, place, heads)
 

@@ -43,7 +43,7 @@ def _product(
 
 
 @triton.jit
-def _squares(squares, row, rows, ROWS: tl.constexpr, PIECES: tl.constexpr, WIDTH: tl.constexpr):
+def _squares(squares, row, rows, PIECES: tl.constexpr, WIDTH: tl.constexpr):
     """(ROWS, WIDTH), the PIECES of each row's sum of squares, read before a product and added up behind it, so that nobody waits for them."""
     piece = tl.arange(0, WIDTH)
     return tl.load(squares + row[:, None] * PIECES + piece[None, :], mask=(row < rows)[:, None] & (piece < PIECES)[None, :], other=0.0)
@@ -67,7 +67,7 @@ def _linear(
     own = tl.program_id(0) * COLUMNS + side % COLUMNS
     column = tl.where(own < columns, own + side // COLUMNS * columns, SIDES * columns)
     if PIECES:
-        pieces = _squares(squares, row, rows, ROWS, PIECES, WIDTH_OF_PIECES)
+        pieces = _squares(squares, row, rows, PIECES, WIDTH_OF_PIECES)
     total = _product(x, weight, row, column, rows, SIDES * columns, inner, ROWS, SIDES * COLUMNS, INNER, WIDE, TURNED)
     if PIECES:
         total /= tl.sqrt(tl.sum(pieces, 1) / inner + eps)[:, None]
@@ -95,7 +95,7 @@ def _added(
     before = tl.load(residual + place, mask=inside, other=0.0)
     value = (total + before.to(tl.float32)).to(before.dtype)
     tl.store(out + place, value, mask=inside)
-    wide = tl.where(inside, value.to(tl.float32), 0.0)
+    wide = value.to(tl.float32)
     tl.store(squares + row * tl.num_programs(0) + tl.program_id(0), tl.sum(wide * wide, 1), mask=row < rows)
     tl.store(ahead + place, wide * tl.load(norm + column, mask=there, other=0.0).to(tl.float32)[None, :], mask=inside)
 
@@ -112,7 +112,7 @@ def _mix(
     head, from_lane = tl.program_id(0) // (half // COLUMNS), tl.program_id(0) % (half // COLUMNS) * COLUMNS
     column = head * WIDTH + from_lane + side % COLUMNS + side // COLUMNS * half
     if PIECES:
-        pieces = _squares(squares, row, rows, ROWS, PIECES, WIDTH_OF_PIECES)
+        pieces = _squares(squares, row, rows, PIECES, WIDTH_OF_PIECES)
     total = _product(x, weight, row, column, rows, (heads + 2 * key_heads) * WIDTH, inner, ROWS, 2 * COLUMNS, INNER, WIDE, TURNED)
     if PIECES:
         total /= tl.sqrt(tl.sum(pieces, 1) / inner + eps)[:, None]
@@ -150,23 +150,27 @@ LARGER_TILES = {"linear": (32, 128, 4, 4, False), "gate": (32, 64, 4, 4, False),
 
 
 @cache
-def shared_memory(device: torch.device) -> int:
-    """Bytes that a program may take of a multiprocessor."""
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin if device.type == "cuda" else 232_448
+def room_of(device: torch.device) -> tuple[int, int]:
+    """Multiprocessors, and the bytes of shared memory that a program may take of one; those of an H200 for the interpreter."""
+    if device.type != "cuda":
+        return 132, 232_448
+    about = torch.cuda.get_device_properties(device)
+    return about.multi_processor_count, about.shared_memory_per_block_optin
 
 
-def tile_of(kind: str, x: Tensor) -> dict[str, Any]:
-    """What a program of a product of x takes: the fastest of benchmarks/step.py --tiles on an H200, in bfloat16; as many bytes of wider numbers. kind: linear, gate, add or mix.
+def tile_of(kind: str, x: Tensor, columns: int) -> dict[str, Any]:
+    """What a program of a product of x takes: the fastest of benchmarks/step.py --tiles on an H200, in bfloat16; as many bytes of wider numbers.
 
-    A card with less shared memory keeps fewer stages in flight.
-
-    Up to 32 rows the 384 programs of a gate of 24,576 columns are three a multiprocessor and all run at once; an addition's 128 have one each.
+    kind: linear, gate, add or mix, of `columns` in all. Up to 32 rows the 384 programs of a gate of 24,576 columns are three a multiprocessor and all run at once; an addition's
+    128 have one each. A mix of fewer columns (Dream's) is cut finer; a card with less shared memory keeps fewer stages in flight.
     """
-    rows = x.shape[0]
-    columns, inner, warps, stages, turned = (TILES if rows <= 32 else LARGER_TILES)[kind]
+    rows, (processors, memory) = x.shape[0], room_of(x.device)
+    own, inner, warps, stages, turned = (TILES if rows <= 32 else LARGER_TILES)[kind]
+    if kind == "mix" and columns < 2 * own * processors:
+        own, turned = own // 2, False
     inner, taken = inner * 2 // x.element_size(), max(16, int(triton.next_power_of_2(rows)))
-    stages = min(stages, shared_memory(x.device) // ((taken + columns * (2 if kind in ("gate", "mix") else 1)) * inner * x.element_size()))
-    return {"ROWS": taken, "COLUMNS": columns, "INNER": inner, "TURNED": turned, "num_warps": warps, "num_stages": stages}
+    stage = (taken + own * (2 if kind in ("gate", "mix") else 1)) * inner * x.element_size()
+    return {"ROWS": taken, "COLUMNS": own, "INNER": inner, "TURNED": turned, "num_warps": warps, "num_stages": max(1, min(stages, memory // stage))}
 
 
 def _pieces(squares: Tensor | None) -> dict[str, int]:
@@ -180,7 +184,7 @@ def launch_linear(x: Tensor, weight: Tensor, bias: Tensor | None, squares: Tenso
     rows, inner = x.shape
     columns = weight.shape[0] // (2 if gated else 1)
     out = torch.empty(rows, columns, dtype=x.dtype, device=x.device)
-    tile = tile or tile_of("gate" if gated else "linear", x)
+    tile = tile or tile_of("gate" if gated else "linear", x, weight.shape[0])
     _linear[(triton.cdiv(columns, tile["COLUMNS"]),)](
         x, weight, bias, squares, out, rows, eps, inner, columns, BIAS=bias is not None, **_pieces(squares), GATED=gated, WIDE=not x.is_cuda, **tile,
     )  # fmt: skip
@@ -191,9 +195,10 @@ def launch_add(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor,
     """The sum (N, O), that times norm (N, O), and what the squares of its rows add up from, (N, P) float32: see remask.kernels.layer.added."""
     rows, inner = x.shape
     columns = weight.shape[0]
-    tile = tile or tile_of("add", x)
+    tile = tile or tile_of("add", x, columns)
     programs = triton.cdiv(columns, tile["COLUMNS"])
-    out, ahead, squares = torch.empty_like(residual), torch.empty_like(residual), torch.empty(rows, programs, device=x.device)
+    out, ahead = torch.empty(2, rows, columns, dtype=residual.dtype, device=x.device)
+    squares = torch.empty(rows, programs, dtype=torch.float32, device=x.device)
     _added[(programs,)](x, weight, bias, residual, norm, out, ahead, squares, rows, inner, columns, BIAS=bias is not None, WIDE=not x.is_cuda, **tile)
     return out, ahead, squares
 
@@ -207,7 +212,7 @@ def launch_mix(
     key_heads, length, width = keys.shape[1:]
     heads = weight.shape[0] // width - 2 * key_heads
     query = torch.empty(*shape, heads, width, dtype=x.dtype, device=x.device)
-    tile = tile or tile_of("mix", x)
+    tile = tile or tile_of("mix", x, weight.shape[0])
     tile = tile | {"COLUMNS": min(tile["COLUMNS"], width // 2)}
     _mix[((heads + 2 * key_heads) * (width // 2 // tile["COLUMNS"]),)](
         x, weight, bias, squares, cos, sin, place, query, keys, values, rows, eps, shape[1], length, heads, key_heads, 0 if cos.shape[0] == 1 else shape[1] * width, inner,

@@ -110,15 +110,15 @@ def run_layer(x: Tensor, normal: Normal | None, layer: Layer, reading: Reading, 
 
     normal: x by this layer's norm, if it was made already.  after: (D,), the weight of the norm behind this layer, by which the result is returned as well.
     """
-    normal, dense = normal or Normal(normed(x, layer.norm, eps)), reading.dense
+    entering, dense = Normal(normed(x, layer.norm, eps)) if normal is None else normal, reading.dense
     query, key, value = mix(
-        normal, layer.mix, layer.mix_bias, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads, shape=shape, slot=None if dense is None else dense.slot
+        entering, layer.mix, layer.mix_bias, reading.cos, reading.sin, reading.keys, reading.values, reading.place, heads, shape=shape, slot=None if dense is None else dense.slot
     )
     if reading.leaving is not None:
         x, query = x.index_select(0, reading.leaving), asking(query, reading.leaving)
     seen = reading.attend(query, key, value)
-    x, normal = added(seen if dense is None else seen.index_select(0, dense.at), layer.out, layer.out_bias, x, layer.norm2, eps)
-    return added(linear(normal, layer.gate_up, layer.gate_up_bias, gated=True), layer.down, layer.down_bias, x, after, eps)
+    x, between = added(seen if dense is None else seen.index_select(0, dense.at), layer.out, layer.out_bias, x, layer.norm2, eps)
+    return added(linear(between, layer.gate_up, layer.gate_up_bias, gated=True), layer.down, layer.down_bias, x, after, eps)
 
 
 def asking(query: Tensor, leaving: Tensor) -> Tensor:
@@ -241,7 +241,8 @@ class Fused:
                 x, normal = run_layer(x, normal, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen), after=norms[number])
             else:
                 x, normal = self.many(x, layer, reading, self.heads, self.norm.eps, shape=(rows, chosen)), None
-        hidden = normed(x, self.norm.weight, self.norm.eps) if normal is None or normal.squares is not None else normal.x
+        # no product stands behind the last norm to finish it
+        hidden = normal.x if normal is not None and normal.squares is None else normed(x, self.norm.weight, self.norm.eps)
         if apart is not None:
             return hidden.index_select(0, apart.slot).unflatten(0, canvas.shape)
         hidden = hidden if dense is None else hidden.index_select(0, dense.slot)
