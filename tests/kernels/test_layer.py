@@ -1,5 +1,11 @@
 """The layer's kernels against their twins in float64, and the twins against the layers of the networks."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -257,3 +263,15 @@ def test_a_card_with_less_shared_memory_keeps_fewer_stages_in_flight(monkeypatch
     monkeypatch.setattr(layer_triton, "room_of", lambda device: (132, room))
     tile = layer_triton.tile_of(kind, torch.empty(rows, 1, dtype=torch.bfloat16), 12_288)
     assert tile["num_stages"] == stages
+
+
+@pytest.mark.skipif(not has_triton(), reason="needs Triton")
+def test_products_of_few_rows_fit_other_cards(tmp_path):
+    """What each kernel takes, compiled for a card that is not here."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-m", "tests.kernels.fits"], env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == 7
+    for each in found:
+        assert 0 < each["bytes"] <= each["of"], each
