@@ -13,37 +13,56 @@ BLOCK = 4096
 
 
 @triton.jit
+def _four(joined):
+    """The four numbers of `tl.join(tl.join(a, b), tl.join(c, d))`, in that order."""
+    left, right = tl.split(joined)
+    a, b = tl.split(left)
+    c, d = tl.split(right)
+    return a, b, c, d
+
+
+@triton.jit
 def _blocks(
     logits, stride, before, before_stride, at, part, token, exact, columns, count,
     MASK: tl.constexpr, BLOCK: tl.constexpr, DRAWS: tl.constexpr, MOVES: tl.constexpr,
 ):  # fmt: skip
     """Of one block of one row: largest and second logit, sum of exponentials, and what the entropy and the divergence need, relative to the largest."""
-    row, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    column = block * BLOCK + tl.arange(0, BLOCK)
+    row, block, lane = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.arange(0, BLOCK)
+    column = block * BLOCK + lane
     there = (column < columns) & (column != MASK)
     x = tl.load(logits + row * stride + column, mask=there, other=float("-inf")).to(tl.float32)
-    largest = tl.max(x, 0)
-    best = tl.min(tl.where((x == largest) & there, column, columns), 0)
-    second = tl.max(tl.where(column == best, float("-inf"), x), 0)
+    then = x
+    if MOVES:
+        then = tl.load(before + tl.load(at + row) * before_stride + column, mask=there, other=float("-inf")).to(tl.float32)
+    largest, highest = tl.split(tl.max(tl.join(x, then), 0))
+    # of those that are as large the first and the last, and the largest below them: exact in float32, and one reduction for all
+    ties, near = (x == largest) & there, lane.to(tl.float32)
+    ends = tl.join(tl.where(ties, -near, -BLOCK), tl.where(ties, near, -1.0))
+    found = tl.max(tl.join(ends, tl.join(tl.where(ties, float("-inf"), x), then)), 0)
+    first, final, below, _ = _four(found)
     base = tl.where(largest == float("-inf"), 0.0, largest)
     above = x - base
     weight = tl.exp(above)
     place = row * count + block
     field = tl.num_programs(0).to(tl.int64) * count
     tl.store(part + place, largest)
-    tl.store(part + field + place, second)
-    tl.store(part + 2 * field + place, tl.sum(weight, 0))
-    tl.store(part + 3 * field + place, tl.sum(tl.where(weight > 0, weight * above, 0.0), 0))
-    tl.store(token + place, best)
+    tl.store(part + field + place, tl.where(final > -first, largest, below))
+    tl.store(token + place, tl.where(first > -BLOCK, block * BLOCK - first.to(tl.int32), columns))
+    spread = tl.where(weight > 0, weight * above, 0.0)
+    if MOVES:
+        under = tl.where(highest == float("-inf"), 0.0, highest)
+        crossed = tl.where(weight > 0, weight * (x - then), 0.0)
+        sums = tl.sum(tl.join(tl.join(weight, spread), tl.join(crossed, tl.exp(then - under))), 0)
+        mass, entropy, moved, old = _four(sums)
+        tl.store(part + 4 * field + place, moved)
+        tl.store(part + 5 * field + place, highest)
+        tl.store(part + 6 * field + place, old)
+    else:
+        mass, entropy = tl.split(tl.sum(tl.join(weight, spread), 0))
+    tl.store(part + 2 * field + place, mass)
+    tl.store(part + 3 * field + place, entropy)
     if DRAWS:
         tl.store(exact + place, tl.sum(tl.exp(above.to(tl.float64)), 0))
-    if MOVES:
-        then = tl.load(before + tl.load(at + row) * before_stride + column, mask=there, other=float("-inf")).to(tl.float32)
-        tl.store(part + 4 * field + place, tl.sum(tl.where(weight > 0, weight * (x - then), 0.0), 0))
-        highest = tl.max(then, 0)
-        under = tl.where(highest == float("-inf"), 0.0, highest)
-        tl.store(part + 5 * field + place, highest)
-        tl.store(part + 6 * field + place, tl.sum(tl.exp(then - under), 0))
 
 
 @triton.jit
