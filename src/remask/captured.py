@@ -137,11 +137,10 @@ class Captured:
     def fitting(self, rows: int, length: int, plan: Plan) -> str:
         """How many rows would fit, by what one keeps between passes; what a pass needs beside that is taken as as much again."""
         each, free = self.body.bytes_per_row(length, stores=plan.reuse.stores, compares=plan.reuse.compares), self.free()
-        known = each is not None and free is not None
-        most = min(rows - 1, free // (2 * each)) if known else rows - 1
+        most = rows - 1 if each is None or free is None else min(rows - 1, free // (2 * each))
         if most < 1:
             return "not even one would: shorten the canvas, or keep nothing of it (reuse=Fresh(), --reuse fresh)"
-        return f"about {most} would (--batch {most})" if known else "use fewer rows (--batch)"
+        return "use fewer rows (--batch)" if each is None or free is None else f"about {most} would (--batch {most})"
 
     def free(self) -> int | None:
         """Bytes of the device that hold nothing now."""

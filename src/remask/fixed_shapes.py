@@ -23,7 +23,6 @@ FEW = 128
 """Positions of all rows together up to which a pass takes about as long whatever their number: it reads the same weights (docs/findings/gpu.md)."""
 
 
-
 @dataclass(frozen=True)
 class Bucket:
     """The static sizes of a pass. chosen: M, None for whole rows.  asked: positions of a row that the head computes.  first: nothing is kept yet.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from remask.trace.file import TraceFile
 
 LENGTHS = 8
-"""Of canvases between a power of two and the next, where many batches are decoded in recorded passes: each is then an eighth and seven positions too long at most, and few are met."""
+"""Of canvases between a power of two and the next, where many batches are decoded in recorded passes: few are met, and each is an eighth and seven more too long at most."""
 
 
 def parts(decoder: str, window: str, reuse: str) -> dict[str, Any]:
