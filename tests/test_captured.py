@@ -511,3 +511,14 @@ def test_a_pass_that_was_no_replay_is_counted_for_ever(monkeypatch):
     assert counts[3] == 0
     assert min(counts[4:]) == 0
     assert len(captured.sessions) == 1
+
+
+def test_the_first_pass_of_a_session_is_counted_too(monkeypatch):
+    captured = Captured(network("llada"))
+    replaying(monkeypatch, captured)
+    counts = []
+    for _ in range(4):
+        steps = list(remask.denoise(captured, canvas(((3, 1, 4),), 4), decoder=remask.Threshold(1e-9)))
+        assert len(steps) == 1
+        counts.append(captured.slow)
+    assert counts == [1, 2, 3, 3], "made alone, met, recorded, replayed"
