@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -27,6 +28,7 @@ from scripted import PerStep, Roofline, ScriptedLocks, canvas_of, ceilings, envi
 import remask
 from remask.canvas import Canvas
 from remask.captured import Captured
+from remask.evaluation.replaying import replayed
 from remask.models.fused import Fused
 from remask.models.fused_model import FusedModel
 
@@ -57,11 +59,8 @@ class Bench:
 
     def replayed(self, model: Any, rows: int, prompt: int, new: int, **parts: Any) -> tuple[float, Any]:
         """The same of the first run, after one to warm up, that records nothing."""
-        made, before = self.run(model, rows, prompt, new, **parts), None
-        while before is None or recorded(model) != before:
-            before = recorded(model)
-            made = self.run(model, rows, prompt, new, **parts)
-        return made
+        self.run(model, rows, prompt, new, **parts)
+        return replayed(model, partial(self.run, model, rows, prompt, new, **parts))
 
     def runs(self, model: Any, rows: int, prompt: int, new: int, **parts: Any) -> list[tuple[float, Any]]:
         """As many as there are rounds."""
@@ -154,12 +153,6 @@ class Bench:
     def most(self) -> int:
         """Ids below it are words."""
         return min(self.plain.mask_id, *self.plain.eos_ids)
-
-
-def recorded(model: Any) -> tuple[int, int]:
-    """How many passes a captured model has met, and how often it recorded one."""
-    recorder = getattr(model, "recorder", None)
-    return (0, 0) if recorder is None else (len(recorder.met), recorder.captures)
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ LAW: dict[str, set[str]] = {
     "likelihood": {*RECORDS, "compute"},
     "generate": {*RECORDS, *PARTS, "denoise", "text"},
     **{name: {*RECORDS, *PARTS, *BORDERS} for name in ("continuous", "search", "trace", "training")},
-    "evaluation": {*RECORDS, *PARTS, *BORDERS, "captured", "continuous", "trace"},
+    "evaluation": {*RECORDS, *PARTS, *BORDERS, "continuous", "trace"},
     "engine": {*RECORDS, *PARTS, *BORDERS, "trace"},
     "batch": {*RECORDS, *PARTS, *BORDERS, "trace", "engine"},
     "server": {*RECORDS, *PARTS, *BORDERS, "trace", "engine"},

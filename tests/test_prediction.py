@@ -84,7 +84,7 @@ def test_a_summary_reads_as_the_belief_it_was_made_of():
     assert torch.equal(summary.probabilities, belief.probabilities)
     assert summary.logits is belief.logits
     assert calls == [1], "the logits are computed when asked for, and once"
-    with pytest.raises(RemaskError, match="keeps no logits; pass the model itself"):
+    with pytest.raises(RemaskError, match="keeps no logits; to look at them pass the model itself"):
         Summary(*kept).logits  # noqa: B018
 
 

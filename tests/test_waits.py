@@ -31,14 +31,24 @@ def waits(monkeypatch, model, *, body=None, prompts=((3, 1, 4), (1, 5, 9, 2, 6))
     return [each for each in met if each]
 
 
-@pytest.mark.parametrize("decoder", [text for text in DECODER_SPECS if not text.startswith(("spaced", "wino"))])
-def test_no_decoder_waits(monkeypatch, decoder):
-    assert not waits(monkeypatch, network("llada"), body=Fused, decoder=decoder)
+@pytest.fixture
+def background(tmp_path):
+    (tmp_path / "counts.json").write_text(str([1, 2, 3, 4] * 8))
+    return tmp_path / "counts.json"
 
 
-@pytest.mark.parametrize("parts", [{"decoder": "spaced:inner=(entropy_bound:gamma=2)"}, {"reuse": "surelock:every=2", "decoder": "low_confidence"}])
-def test_what_the_findings_name_waits_and_so_cannot_be_captured(monkeypatch, parts):
-    assert waits(monkeypatch, network("llada"), body=Fused, **parts)
+@pytest.mark.parametrize("decoder", [*(text for text in DECODER_SPECS if not text.startswith("wino")), "pc:background={}"])
+def test_a_decoder_waits_if_it_says_so(monkeypatch, decoder, background):
+    decoder = decoder.format(background)
+    monkeypatch.setattr("remask.captured.check_fixed", lambda plan, state: None)
+    assert bool(waits(monkeypatch, network("llada"), body=Fused, decoder=decoder)) == remask.parse_decoder(decoder).waits
+
+
+@pytest.mark.parametrize("reuse", ["surelock:every=2", "dual:inner=(surelock:every=2,eps=0.1)"])
+def test_a_reuse_rule_that_says_so_waits(monkeypatch, reuse):
+    monkeypatch.setattr("remask.captured.check_fixed", lambda plan, state: None)
+    assert remask.parse_reuse(reuse).waits
+    assert waits(monkeypatch, network("llada"), body=Fused, reuse=reuse, decoder="low_confidence")
 
 
 @pytest.mark.parametrize("family", ["llada", "dream"])
@@ -72,7 +82,11 @@ def test_no_network_waits_where_rows_are_padded_and_a_graph_is_recorded(monkeypa
 def test_the_double_sees_what_it_is_for():
     x = torch.tensor([1.0, 0.0])
     tries = [lambda: bool(x[0]), lambda: int(x[0]), lambda: x.nonzero(), lambda: x[x > 0], lambda: x.tolist(), lambda: torch.tensor([1]), lambda: x.index_put((x > 0,), x[:1])]
+    tries += [lambda: x.to("cpu"), lambda: x.to(x.device), lambda: x.to(device="cpu"), lambda: x.to(x), lambda: torch.as_tensor([1])]
     for each in tries:
         with Waits() as counted:
             each()
         assert counted.met
+    with Waits() as counted:
+        x.to(torch.float64)
+    assert not counted.met

@@ -7,10 +7,10 @@ without graphs, which is how it is tested.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from weakref import proxy
 
 import torch
@@ -29,6 +29,9 @@ from remask.models.bodies import Body, Plain
 from remask.models.store import Chosen
 from remask.prediction import NoLogitsError, Prediction
 from remask.randomness import PROPOSAL
+
+Key = tuple[tuple[int, int], bool, Plan]
+"""Of a session: rows and positions of the canvas, whether some are padding, and the plan."""
 
 
 class Captured:
@@ -62,7 +65,7 @@ class Captured:
         self.config: Any = getattr(model, "config", {})
         self.tokenizer: Any = getattr(model, "tokenizer", None)
         self.recorder = Recorder(torch.device(getattr(model, "device", None) or "cpu"), most=graphs)
-        self.sessions: OrderedDict[Hashable, Session] = OrderedDict()
+        self.sessions: OrderedDict[Key, Session] = OrderedDict()
 
     @property
     def device(self) -> torch.device | None:
@@ -71,6 +74,16 @@ class Captured:
     @property
     def dtype(self) -> torch.dtype | None:
         return getattr(self.model, "dtype", None)
+
+    @property
+    def slow(self) -> int:
+        """Passes so far that were more than a replay, of all sessions that ever were: a decode that adds none is as fast as it gets. 0 on a CPU, which records nothing."""
+        return self.recorder.slow
+
+    @property
+    def unrecorded(self) -> Any:
+        """The model itself."""
+        return self.model
 
     def forward(self, canvas: Canvas, chosen: Chosen | None = None, store: Any = None) -> tuple[Tensor, Any]:
         """The model's own."""
@@ -81,19 +94,60 @@ class Captured:
         return self.model.head(hidden)
 
     def passes(self, state: State, plan: Plan) -> Iterator[Step]:
-        """Step after step until every row is done; the next pass is under way when a step is handed out."""
+        """Step after step until every row is done; the next pass is under way when a step is handed out.
+
+        Where memory does not suffice all other sessions are dropped, and the run begins again if no step of it was handed out: a pass writes into what it reads,
+        so that one which broke off cannot be made again alone.
+        """
         if (now := getattr(self.model, "processes", 1)) != self.processes:
             raise RemaskError(f"the network was split over {now} processes after Captured(model) was made, which may have recorded it whole; make it after the split")
         check_fixed(plan, state)
         state = self.padded(state)
         key = (state.canvas.shape, not bool(state.canvas.real.all()), plan)
+        for _ in range(2):
+            again = len(self.sessions.keys() | {key}) > 1 or bool(self.recorder.graphs)
+            try:
+                for seen in self.session(key).steps(state):
+                    again = False
+                    yield seen
+            except torch.OutOfMemoryError:
+                pass  # it holds what broke off
+            else:
+                return
+            self.drop(*self.sessions)
+            if not again:
+                break
+        rows, length = state.canvas.shape
+        raise RemaskError(f"{rows} rows of {length} positions do not fit into the device's memory; {self.fitting(rows, length, plan)}")
+
+    def session(self, key: Key) -> Session:
+        """The one that there is, or a new one in the place of the least recently used."""
         if key not in self.sessions:
             self.sessions[key] = Session(self, key)
-            while len(self.sessions) > self.most_sessions:
-                gone, _ = self.sessions.popitem(last=False)
-                self.recorder.forget(gone)
         self.sessions.move_to_end(key)
-        yield from self.sessions[key].run(state)
+        self.drop(*list(self.sessions)[: -self.most_sessions])
+        return self.sessions[key]
+
+    def drop(self, *keys: Key) -> None:
+        """End sessions, and forget what was recorded for them."""
+        for key in keys:
+            del self.sessions[key]
+            self.recorder.forget(key)
+
+    def fitting(self, rows: int, length: int, plan: Plan) -> str:
+        """How many rows would fit, by what one keeps between passes; what a pass needs beside that is taken as as much again."""
+        each, free = self.body.bytes_per_row(length, stores=plan.reuse.stores, compares=plan.reuse.compares), self.free()
+        most = rows - 1 if each is None or free is None else min(rows - 1, free // (2 * each))
+        if most < 1:
+            return "not even one would: shorten the canvas, or keep nothing of it (reuse=Fresh(), --reuse fresh)"
+        return "use fewer rows (--batch)" if each is None or free is None else f"about {most} would (--batch {most})"
+
+    def free(self) -> int | None:
+        """Bytes of the device that hold nothing now."""
+        if self.recorder.device.type != "cuda":
+            return None
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(self.recorder.device)[0]
 
     def padded(self, state: State) -> State:
         """The state on a canvas of one of the `lengths`, as far as the model reaches."""
@@ -104,62 +158,16 @@ class Captured:
         return state if longer == length else State.joined([state], longer)
 
 
-Made = TypeVar("Made")
-RUNS = 6
-"""Most times that something is run to be replayed: four do, unless it records more graphs than are kept."""
-
-
-def replayed(model: Any, run: Callable[[], Made]) -> Made:
-    """What `run`, which decodes with `model`, gives. On a Captured it is run again until it has recorded nothing, so that its seconds are those of replayed passes."""
-    for _ in range(RUNS - 1):
-        before = slow(model)
-        made = run()
-        if slow(model) == before:
-            return made
-    return run()
-
-
-def slow(model: Any) -> tuple[int, int]:
-    """How many passes of a Captured were met and not recorded, and how many were recorded; none of another model."""
-    return (len(model.recorder.met), model.recorder.captures) if isinstance(model, Captured) else (0, 0)
-
-
 class Session:
     """One batch shape and plan: the tensors that all its graphs read and write."""
 
-    def __init__(self, owner: Captured, key: tuple[tuple[int, int], bool, Plan]) -> None:
+    def __init__(self, owner: Captured, key: Key) -> None:
         self.owner, self.key, self.body = owner, key, owner.body
         _, self.padded, self.plan = key
         self.eos_ids, self.evaluations, self.forgets = owner.eos_ids, owner.evaluations, forgets(self.plan, self.body.shift)
         self.places: State | None = None
         self.bucket, self.turn = Bucket(None, 0, first=True), 0
         self.joined: Joined | None = Joined(partial(Session.concluded, proxy(self)))  # of itself it would keep its memory until the garbage collector comes by
-
-    def run(self, state: State) -> Iterator[Step]:
-        """See Captured.passes."""
-        try:
-            yield from self.steps(state)
-        except torch.OutOfMemoryError:
-            rows, length = state.canvas.shape
-            self.owner.sessions.pop(self.key, None)
-            self.owner.recorder.forget(self.key)
-            raise RemaskError(f"{rows} rows of {length} positions do not fit into the device's memory; {self.fitting(rows, length)}") from None
-
-    def fitting(self, rows: int, length: int) -> str:
-        """How many rows would fit, by what one keeps between passes; what a pass needs beside that is taken as as much again."""
-        each = self.body.bytes_per_row(length, stores=self.plan.reuse.stores, compares=self.plan.reuse.compares)
-        if each is None or (free := self.free()) is None:
-            return "use fewer rows"
-        most = min(rows - 1, free // (2 * each))
-        return f"about {most} would" if most > 0 else "not even one would: shorten the canvas, or use reuse=Fresh()"
-
-    def free(self) -> int | None:
-        """Bytes of the device that hold nothing now."""
-        if self.owner.recorder.device.type != "cuda":
-            return None
-        self.places = None
-        torch.cuda.empty_cache()
-        return torch.cuda.mem_get_info(self.owner.recorder.device)[0]
 
     def steps(self, state: State) -> Iterator[Step]:
         """One after the other; the next pass is under way when a step is handed out."""
@@ -194,6 +202,7 @@ class Session:
         if self.places is not None and form(replace(self.places, kept=None)) == form(state):
             copied(replace(self.places, kept=None), state)
             return self.handed(self.owner.recorder((self.key, self.bucket), self.opening))
+        self.owner.recorder.passed_by()
         store = None if self.places is None else self.places.kept.store
         after, seen, signals = self.opened(replace(state, kept=Fixed(store=store)))
         if self.places is None or form(self.places) != form(after):

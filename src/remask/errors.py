@@ -1,4 +1,7 @@
-"""The root of every error that remask raises on purpose."""
+"""The root of every error that remask raises on purpose, and the remedy that several of them name."""
+
+INSTEAD = "pass the model itself (leave out --captured)"
+"""What to do about what cannot be decoded in recorded passes."""
 
 
 class RemaskError(ValueError):

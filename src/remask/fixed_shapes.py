@@ -12,7 +12,7 @@ from torch import Tensor
 from remask.canvas import Canvas
 from remask.compute import left_of
 from remask.denoise import Plan, Sight, State, look
-from remask.errors import RemaskError
+from remask.errors import INSTEAD, RemaskError
 from remask.kernels.graphs import mapped
 from remask.kernels.places import Spread, compact, put_rows
 from remask.models.store import Chosen
@@ -21,10 +21,6 @@ from remask.reuse.base import Scene
 
 FEW = 128
 """Positions of all rows together up to which a pass takes about as long whatever their number: it reads the same weights (docs/findings/gpu.md)."""
-
-
-INSTEAD = "pass the model itself (leave out --captured)"
-"""What to do about parts that cannot be captured."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ class Signals:
         if not self.sound:
             raise RemaskError(f"NaN logits in a captured pass of {len(state.seeds)} rows; check the checkpoint, or load it with dtype=float32")
         if not self.fits:
-            raise RemaskError("a captured pass met more active positions than its bucket holds; report the parts in use, and pass the model itself meanwhile")
+            raise RemaskError(f"a captured pass met more active positions than its bucket holds; report the parts in use, and meanwhile {INSTEAD}")
 
 
 def ahead(state: State, plan: Plan, shift: int) -> tuple[State, Tensor]:
@@ -120,9 +116,12 @@ def ahead(state: State, plan: Plan, shift: int) -> tuple[State, Tensor]:
 
 
 def check_fixed(plan: Plan, state: State) -> None:
-    """Raise for parts that need more than fixed shapes, before the first pass: a decoder may come to ask for shadows in a later one only."""
+    """Raise for parts that need more than fixed shapes, before the first pass, on every device: a decoder may come to ask for shadows in a later one only."""
     if plan.window.grows:
         raise RemaskError(f"window {plan.window} lengthens its canvas, and a captured pass has a fixed one; {INSTEAD}")
+    for part in (plan.decoder, plan.reuse):
+        if part.waits:
+            raise RemaskError(f"{part} waits for the device in the middle of a step, which cannot be recorded; {INSTEAD}")
     refuse_shadows(plan, plan.decoder.shadows(state.canvas, state.canvas.real, state.decoder))
 
 

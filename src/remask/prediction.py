@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from remask.errors import RemaskError
+from remask.errors import INSTEAD, RemaskError
 
 MOST_TAKEN = 0.6
 """The share of positions up to which scores are computed apart: taking logits out is a read and a write, and a softmax with its maximum two and one."""
@@ -315,7 +315,7 @@ class Summary:
     def logits(self) -> Tensor:
         """(B, L, V), computed anew."""
         if self.source is None:
-            raise NoLogitsError("a captured run keeps no logits; pass the model itself, not Captured(model), to look at them")
+            raise NoLogitsError(f"a captured run keeps no logits; to look at them {INSTEAD}")
         return self.source()
 
     @cached_property

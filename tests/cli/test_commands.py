@@ -420,11 +420,20 @@ def test_eval_in_recorded_passes_finds_the_same_and_says_how(way, checkpoint, tm
     assert {record["settings"]["layers"] for record in found["recorded"][1].values()} == {("fused" if "--fused" in way else "own") + " captured"}
 
 
-@pytest.mark.parametrize("verb", [["eval", "sudoku4"], ["bench", "decoders", "sudoku4", "--decoder", "wino"], ["bench", "reuse", "sudoku4"]])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["eval", "sudoku4", "--decoder", "wino"],
+        ["eval", "sudoku4", "--reuse", "surelock:every=2"],
+        ["bench", "decoders", "sudoku4", "--window", "daedal"],
+        ["bench", "decoders", "sudoku4", "--decoder", "spaced:(low_confidence)"],
+        ["bench", "reuse", "sudoku4", "--decoder", "wino"],
+        ["bench", "reuse", "sudoku4", "--reuse", "surelock:every=2"],
+    ],
+)
 def test_what_cannot_be_recorded_leaves_nothing_behind(verb, checkpoint, tmp_path):
     out = tmp_path / "out"
-    more = ["--window", "daedal"] if verb[1] == "decoders" else ["--decoder", "wino"]
-    done = remask_command(*verb, *more, "--model", str(checkpoint), "-n", "2", "--captured", "--out", str(out))
+    done = remask_command(*verb, "--model", str(checkpoint), "-n", "2", "--captured", "--out", str(out))
     assert done.returncode == 2
     assert re.fullmatch(r"error: .*; pass the model itself \(leave out --captured\)\n", done.stderr)
     assert not out.exists()
@@ -435,14 +444,21 @@ def test_what_cannot_be_recorded_leaves_nothing_behind(verb, checkpoint, tmp_pat
 
 @pytest.mark.parametrize("bench", ["decoders", "reuse"])
 def test_a_bench_in_recorded_passes_times_replayed_ones_and_says_how(bench, checkpoint, tmp_path, runs, monkeypatch):
-    made = []
-    monkeypatch.setattr(remask.captured, "slow", lambda model: (len(made), 0))
-    monkeypatch.setattr(remask.Captured, "padded", lambda captured, state: made.append(1) or state if len(made) < 2 else state)
+    rooms = []
+
+    def padded(captured, state):
+        """The first two decodes record a pass."""
+        rooms.append(captured.most_sessions)
+        captured.recorder.slow += len(rooms) < 3
+        return state
+
+    monkeypatch.setattr(remask.Captured, "padded", padded)
     words = ["bench", bench, "sudoku4", "--model", str(checkpoint), "-n", "2", "--batch", "2", "--captured", "--fused", "--out", str(tmp_path / "out")]
     one = ["--decoder", "low_confidence"] if bench == "decoders" else ["--reuse", "fresh"]
     assert remask_command(*words, *one).returncode == 0
     assert json.loads((tmp_path / "out").read_text())["model"] == f"{checkpoint} fused captured"
-    assert runs == [("Fused", LENGTHS)] * 3, "the runs that recorded, and the one after"
+    assert runs == [("Fused", None)] * 3, "the runs that recorded, and the one after, of no padding"
+    assert set(rooms) == {1}, "as many as there are contenders"
 
 
 GENERATE = ["--max-new-tokens", "6", "--json"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from remask.cli.opening import LENGTHS, network_settings, open_model, parts, way
+from remask.cli.opening import network_settings, open_model, parts, way
 from remask.cli.options import Batch, Captured, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec
 from remask.cli.progress import counting
 
@@ -58,7 +58,7 @@ def decoders(
     contenders = {spec: parts(spec, window, reuse) for spec in specs}
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split)
-    network = open_model(model or chosen.model, device, dtype, fused=fused, captured=captured, lengths=LENGTHS)
+    network = open_model(model or chosen.model, device, dtype, fused=fused, captured=captured, sessions=len(specs))
     noted = way(model or chosen.model, fused=fused, captured=captured)
     with counting(task, n * len(specs)) as report:
         found = compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report)
@@ -162,7 +162,7 @@ def reuse(
     rules = {spec: parts(decoder, window, spec) for spec in specs}
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split)
-    network = open_model(model or chosen.model, device, dtype, fused=fused, captured=captured, lengths=LENGTHS)
+    network = open_model(model or chosen.model, device, dtype, fused=fused, captured=captured, sessions=len(specs))
     noted = way(model or chosen.model, fused=fused, captured=captured)
     found = {}
     with counting(task, n * len(specs)) as report:

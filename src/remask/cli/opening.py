@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from remask.trace.file import TraceFile
 
 LENGTHS = 8
-"""Of canvases between a power of two and the next, where many batches are decoded in recorded passes: each is then an eighth too long at most, and few are met."""
+"""Of canvases between a power of two and the next, where many batches are decoded in recorded passes: few are met, and each is an eighth and seven more too long at most."""
 
 
 def parts(decoder: str, window: str, reuse: str) -> dict[str, Any]:
@@ -21,8 +21,10 @@ def parts(decoder: str, window: str, reuse: str) -> dict[str, Any]:
     return {"decoder": remask.parse_decoder(decoder), "window": remask.parse_window(window), "reuse": remask.parse_reuse(reuse)}
 
 
-def open_model(model: str, device: str, dtype: str, revision: str | None = None, *, fused: bool = False, captured: bool = False, lengths: int | None = None) -> Any:
-    """The loaded network, on fused layers and in recorded passes if wanted. lengths: see Captured."""
+def open_model(
+    model: str, device: str, dtype: str, revision: str | None = None, *, fused: bool = False, captured: bool = False, lengths: int | None = None, sessions: int = 4
+) -> Any:
+    """The loaded network, on fused layers and in recorded passes if wanted. lengths, sessions: see Captured."""
     import torch
 
     import remask
@@ -32,7 +34,7 @@ def open_model(model: str, device: str, dtype: str, revision: str | None = None,
     if torch.device(device).type == "cpu":  # numbers below 1e-38 are worth nothing and slow some networks down tenfold
         torch.set_flush_denormal(True)
     network = remask.load(model, device=device, dtype=dtype or None, revision=revision, fused=fused)
-    return remask.Captured(network, lengths=lengths) if captured else network
+    return remask.Captured(network, lengths=lengths, sessions=sessions) if captured else network
 
 
 def check_captured(captured: bool, trace: Path | None) -> None:

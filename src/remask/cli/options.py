@@ -16,7 +16,11 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 Dtype = Annotated[str, typer.Option(help="float32, bfloat16, float16; empty: the checkpoint's own.")]
 Fused = Annotated[bool, typer.Option("--fused/--no-fused", help="Join the network's matrix products, and leave out padding: LLaDA with rotary positions and Dream.")]
 Captured = Annotated[
-    bool, typer.Option("--captured/--no-captured", help="Record the passes as CUDA graphs and replay them, on the fused layers with --fused; on a CPU plain calls. No --trace.")
+    bool,
+    typer.Option(
+        "--captured/--no-captured",
+        help="Record the passes as CUDA graphs and replay them, on the fused layers with --fused; on a CPU plain calls. They cannot be traced.",
+    ),
 ]
 DecoderSpec = Annotated[str, typer.Option("--decoder", help="e.g. low_confidence, threshold:tau=0.9, factor:f=1; `remask models` lists them.")]
 WindowSpec = Annotated[str, typer.Option("--window", help="e.g. whole, blocks:32; `remask models` lists them.")]

@@ -52,6 +52,7 @@ class Decoder(Part, Protocol):
     computes the written positions of the open block at every pass.
     `everywhere`: False promises that scores, candidates and logits are read at eligible positions only; the network may then predict no others.
     One that makes such a promise asks for scores: `logits` and `probabilities` are of all positions, and a lazy network (remask.models.fused_model) has to make them anew.
+    `waits`: a step reads numbers from the device, or gives it some (a shape that depends on values, a list), which a recorded pass cannot.
     """
 
     papers: ClassVar[tuple[Paper, ...]] = ()
@@ -59,6 +60,7 @@ class Decoder(Part, Protocol):
     revises: ClassVar[bool] = False
     rescores: ClassVar[bool] = False
     everywhere: ClassVar[bool] = True
+    waits: ClassVar[bool] = False
     mask_candidates: bool = False
 
     def init(self, canvas: Canvas) -> State: ...

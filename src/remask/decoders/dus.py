@@ -108,6 +108,7 @@ class Spaced(Decoder):
     """
 
     inner: Decoder
+    waits: ClassVar[bool] = True
     papers: ClassVar[tuple[Paper, ...]] = (PAPER,)
     g0: int = 8
     min_gap: int = 2

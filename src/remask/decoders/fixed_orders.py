@@ -70,6 +70,11 @@ class PC(Decoder):
     def __hash__(self) -> int:
         return hash((astuple(self), self.counted))
 
+    @cached_property
+    def tables(self) -> dict[torch.device, Tensor]:
+        """The background law on each device that asked: a recorded pass may copy nothing to it, and reads this one as long as the part lives."""
+        return {}
+
     def init(self, canvas: Canvas) -> BlockClock:
         return BlockClock.start(canvas, self.steps)
 
@@ -87,7 +92,9 @@ class PC(Decoder):
         if len(table) < logits.shape[-1] - 1:
             raise RemaskError(f"{self.background} counts {len(table)} tokens and the model has {logits.shape[-1]}; make it with the model's tokenizer")
         likeliest = logits.argmax(-1)
-        return table.to(logits.device)[likeliest.clamp(max=len(table) - 1)]
+        if (own := self.tables.get(logits.device)) is None:
+            own = self.tables[logits.device] = table.to(logits.device)
+        return own[likeliest.clamp(max=len(table) - 1)]
 
 
 def read_counts(path: str) -> bytes:

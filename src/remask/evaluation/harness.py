@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 import remask
-from remask.captured import replayed
 from remask.denoise import Step
 from remask.errors import RemaskError
 from remask.evaluation.intervals import wilson
+from remask.evaluation.replaying import replayed
 from remask.evaluation.results import append_records, read_records
 from remask.evaluation.tasks.base import Item
 from remask.files import check_settings
@@ -94,7 +94,7 @@ def compare(
     seed: int = 0,
     report: Callable[[int], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """A summary per contender (its parts as keyword arguments), alternating after every batch; recorded passes are replayed (remask.captured.replayed)."""
+    """A summary per contender (its parts as keyword arguments), alternating after every batch; recorded passes are replayed (remask.evaluation.replaying)."""
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for start in range(0, len(items), batch):
         chosen = items[start : start + batch]

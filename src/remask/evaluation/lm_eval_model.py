@@ -16,7 +16,6 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from remask.canvas import Canvas
-from remask.captured import Captured
 from remask.denoise import Step, denoise
 from remask.errors import RemaskError
 from remask.generate import Stats, generate
@@ -104,7 +103,7 @@ class RemaskLM(LM):
     def judged(self, context: list[int], answer: list[int]) -> tuple[float, bool]:
         """The bound, and whether greedy decoding on a canvas of the answer's length writes it."""
         canvas = Canvas.from_prompts([context], max_new_tokens=len(answer), mask_id=self.model.mask_id, device=getattr(self.model, "device", None))
-        model, last = self.model.model if isinstance(self.model, Captured) else self.model, None  # one canvas of its own length: nothing of it would be met again
+        model, last = getattr(self.model, "unrecorded", self.model), None  # one canvas of its own length: nothing of it would be met again
         for last in denoise(model, canvas, **self.settings.parts):
             pass
         return self.bound(context, answer), last is not None and last.canvas.tokens[0, len(context) :].tolist() == answer

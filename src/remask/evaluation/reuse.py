@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from remask.captured import replayed
 from remask.evaluation.flops import Shape
 from remask.evaluation.harness import encoded, environment
 from remask.evaluation.intervals import paired_difference, wilson
+from remask.evaluation.replaying import replayed
 from remask.evaluation.tasks.base import Item
 from remask.generate import Completion, complete
 
@@ -29,7 +29,7 @@ def compare(
 ) -> Iterator[dict[str, dict[str, Any]]]:
     """After every batch a summary per rule (its parts as keyword arguments; `fresh` among them) of all batches so far; rules take turns, each batch's order turned by one.
 
-    Recorded passes are replayed (remask.captured.replayed).
+    Recorded passes are replayed (remask.evaluation.replaying).
 
     against: rule -> another one that it is compared with as well (a rule inside a cache with the cache alone), under "against".
     """

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remask.errors import RemaskError
+from remask.errors import INSTEAD, RemaskError
 
 Tree = Any
 """A tensor, None, a constant, or a tuple or dataclass of trees."""
@@ -60,7 +60,7 @@ def together(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
 def copied(place: Tree, value: Tree) -> None:
     """Write the tensors of `value` into those of `place`, which may be inputs of theirs: first what must be saved from being overwritten, then all."""
     if form(place) != form(value):
-        raise RemaskError("the memory of a part changed its form between two passes; a captured run needs one form: pass the model itself")
+        raise RemaskError(f"the memory of a part changed its form between two passes; a captured run needs one form: {INSTEAD}")
     pairs: list[tuple[Tensor, Tensor]] = []
     mapped(lambda old, new: pairs.append((old, new)), place, value)
     memory = {old.untyped_storage().data_ptr() for old, _ in pairs}
@@ -71,33 +71,38 @@ def copied(place: Tree, value: Tree) -> None:
 class Recorder:
     """Calls functions that read and write fixed tensors only; where it records, the second call with a key is captured and later ones replay it.
 
-    most: graphs kept, the least recently used goes first. captures: how many were ever made, those made anew counted again.
+    most: graphs kept, the least recently used goes first. slow: calls so far that were more than a replay, also of what is forgotten since; 0 where nothing is recorded.
     All share one pool of memory, so what a call returns holds until the next call.
     """
 
     def __init__(self, device: torch.device, *, most: int = 32) -> None:
         self.device, self.records, self.most = device, device.type == "cuda", most
         self.met: set[tuple[Hashable, Hashable]] = set()
-        self.captures = 0
+        self.slow = 0
         self.graphs: OrderedDict[tuple[Hashable, Hashable], tuple[torch.cuda.CUDAGraph, Tree]] = OrderedDict()
         if self.records:
-            self.pool, self.beside = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
+            self.beside = torch.cuda.Stream(device)
 
     def __call__(self, key: tuple[Hashable, Hashable], function: Callable[[], Tree]) -> Tree:
         if not self.records:
             return function()
         if key not in self.met:
             self.met.add(key)
+            self.slow += 1
             return self.aside(function)
         if key not in self.graphs:
+            self.slow += 1
             self.graphs[key] = self.capture(function)
-            self.captures += 1
             while len(self.graphs) > self.most:
                 self.graphs.popitem(last=False)
         self.graphs.move_to_end(key)
         graph, result = self.graphs[key]
         graph.replay()
         return result
+
+    def passed_by(self) -> None:
+        """Count a call that could have been recorded and was made without it."""
+        self.slow += self.records
 
     def forget(self, owner: Hashable) -> None:
         """Drop what was recorded under keys (owner, ...)."""
@@ -119,6 +124,8 @@ class Recorder:
         """Recording runs nothing. The garbage collector rests meanwhile: freeing another graph would spoil this one."""
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
+        if not self.graphs:
+            self.pool = torch.cuda.graph_pool_handle()  # one whose graphs are all gone takes no more
         collects = gc.isenabled()
         gc.disable()
         try:
@@ -128,7 +135,7 @@ class Recorder:
             raise
         except RuntimeError as error:
             why = str(error).splitlines()[0]
-            raise RemaskError(f"a part waits for the device in the middle of a step and cannot be captured ({why}); pass the model itself (leave out --captured)") from error
+            raise RemaskError(f"a part waits for the device in the middle of a step and cannot be captured ({why}); {INSTEAD}") from error
         finally:
             if collects:
                 gc.enable()

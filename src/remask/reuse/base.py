@@ -51,6 +51,7 @@ class Reuse(Part, Protocol):
     lone: a model with shifted logits doesn't compute the left neighbours too (Fast-dLLM's Dream, for parity).
     compares: the rule reads how far posteriors moved since the pass before.
     covers: in every pass it computes all that is eligible, with every window; none of it is served from an older pass. A class that has an `active` of its own says so itself.
+    waits: as of a decoder (remask.decoders.base).
     stale: what was edited need not be computed next (for parity with methods that leave it; all others are served from true keys).
     """
 
@@ -69,6 +70,10 @@ class Reuse(Part, Protocol):
 
     @property
     def stale(self) -> bool:
+        return False
+
+    @property
+    def waits(self) -> bool:
         return False
 
     @property

@@ -86,6 +86,10 @@ class Dual(Reuse):
         return self.inner.stale
 
     @property
+    def waits(self) -> bool:
+        return self.inner.waits
+
+    @property
     def compares(self) -> bool:
         return self.inner.compares
 

@@ -71,6 +71,11 @@ class SureLock(Reuse):
         return not self.safe
 
     @property
+    def waits(self) -> bool:
+        """An anchor's rows are picked by their values."""
+        return self.every > 1
+
+    @property
     def compares(self) -> bool:
         return True
 
