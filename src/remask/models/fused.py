@@ -18,6 +18,7 @@ from remask.kernels.layer import Normal, added, linear, linear_twin, mix, normed
 from remask.models.attention import positions, rotary
 from remask.models.bodies import empty_store, predicting
 from remask.models.dream import Dream
+from remask.models.held import Held
 from remask.models.llada import LLaDA
 from remask.models.store import Store
 
@@ -146,7 +147,11 @@ class Fused:
         self.model, self.theta, self.head_width = model, model.theta, model.head_width
         blocks: Any = model.parts["blocks"] if isinstance(model, LLaDA) else model.model["layers"]
         read = of_llada if isinstance(model, LLaDA) else of_dream
+        for each in (each for block in blocks for each in block.modules() if isinstance(each, nn.Linear)):
+            if type(each.weight) is not nn.Parameter:  # those of torchao are of classes of their own
+                raise RemaskError(f"fused layers do not take weights of {type(each.weight).__name__}; leave out float8, or body= and fused")
         self.layers = [read(block) for block in blocks]
+        self.held = Held(blocks[0], "its fused layers")  # of one layer, since every pass looks: what changes a network changes all
         attention = blocks[0] if isinstance(model, LLaDA) else blocks[0].self_attn
         self.heads, self.key_heads = attention.heads, attention.key_heads
         parts: Any = model.parts if isinstance(model, LLaDA) else model.model
@@ -214,10 +219,7 @@ class Fused:
 
         only: (B, T) int64, which of the M are returned, (B, T, D); not of rows apart. Where that pays (TRIMMED) the last layer makes of the others keys and values, no more.
         """
-        if self.model.processes > 1:
-            raise RemaskError(
-                f"the network was split over {self.model.processes} processes when it had fused layers already, which hold it whole; load it anew and split it without fused layers"
-            )
+        self.held.check()
         tokens, where = canvas.tokens, positions(canvas.real) if padded else None
         if place is not None:
             tokens, where = tokens.gather(1, place), place if where is None else where.gather(1, place)
