@@ -59,7 +59,7 @@ class Captured:
         self.vocab_size: int = getattr(model, "vocab_size", model.mask_id + 1)
         self.evaluations: int = model.evaluations
         self.shift: int = model.shift
-        self.held = Held(model, "Captured(model)")
+        self.held = Held(model, "Captured(model) was")
         self.config: Any = getattr(model, "config", {})
         self.tokenizer: Any = getattr(model, "tokenizer", None)
         self.recorder = Recorder(torch.device(getattr(model, "device", None) or "cpu"), most=graphs)

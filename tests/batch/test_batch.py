@@ -205,7 +205,7 @@ def test_a_file_of_something_else_is_left_as_it_is_though_its_last_line_has_no_e
     ("other", "both"),
     [
         (["--dtype", "bfloat16"], "dtype float32, not bfloat16"),
-        (["--fused"], "layers own, not fused"),
+        (["--fused"], "computed plain, not fused"),
         (["--window", "blocks:2"], "window whole, not blocks:2"),
         (["--temperature", "1"], "temperature 0.0, not 1.0"),
     ],

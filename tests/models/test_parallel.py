@@ -89,27 +89,27 @@ def split_behind_fused_layers_or_captured():
     first = canvas()
     for used in (False, True):
         for make, what in (
-            (FusedModel, "its fused layers"),
-            (remask.Captured, "Captured(model)"),
-            (lambda model: remask.Captured(model, body=Fused(model)), "Captured(model)"),
-            (lambda model: remask.Captured(Guided(model, 1.0)), "Captured(model)"),
-            (lambda model: remask.Captured(FusedModel(model)), "Captured(model)"),
+            (FusedModel, "its fused layers were"),
+            (remask.Captured, "Captured(model) was"),
+            (lambda model: remask.Captured(model, body=Fused(model)), "Captured(model) was"),
+            (lambda model: remask.Captured(Guided(model, 1.0)), "Captured(model) was"),
+            (lambda model: remask.Captured(FusedModel(model)), "Captured(model) was"),
         ):
             model = network("llada")
             whole = make(model)
             if used:
                 list(remask.denoise(whole, first, decoder=remask.Threshold(0.2)))
             tensor_parallel(model)
-            with pytest.raises(remask.RemaskError, match=re.escape(f"were split, moved, turned into float8 or put in anew after {what} was made of them; make it again")):
+            with pytest.raises(remask.RemaskError, match=re.escape(f"were split, moved, turned into float8 or put in anew after {what} made of them; make that again")):
                 next(remask.denoise(whole, first, decoder=remask.Threshold(0.2)))
     model = network("llada")
     fused = FusedModel(model)
     tensor_parallel(model)
     with pytest.raises(remask.RemaskError, match="admit rows each by its own memory"):
         Engine(fused)
-    with pytest.raises(remask.RemaskError, match="after its fused layers was made of them"):
+    with pytest.raises(remask.RemaskError, match="after its fused layers were made of them"):
         fused.logits(first.tokens)
-    with pytest.raises(remask.RemaskError, match="after its fused layers was made of them"):
+    with pytest.raises(remask.RemaskError, match="after its fused layers were made of them"):
         next(remask.denoise(remask.Captured(fused), first, decoder=remask.Threshold(0.2)))
 
 

@@ -14,7 +14,7 @@ from remask.errors import RemaskError
 class Held:
     """The places of a network's weights, noted when it is made; `check` raises if they have others: after a split, float8, a move, or weights put in anew.
 
-    What is written into weights where they lie, as training does, goes unnoticed, and needs no notice. what: is made of them, for the error.
+    What is written into weights where they lie, as training does, goes unnoticed, and needs no notice. what: was made of them, with its verb, for the error.
     model: a module, or a wrapped denoiser with one as its `model`; of any other nothing is known.
     """
 
@@ -25,7 +25,7 @@ class Held:
     def check(self) -> None:
         """Raise RemaskError unless the weights lie where they lay."""
         if places(self.model) != self.places:
-            raise RemaskError(f"weights of the network were split, moved, turned into float8 or put in anew after {self.what} was made of them; make it again, after that")
+            raise RemaskError(f"weights of the network were split, moved, turned into float8 or put in anew after {self.what} made of them; make that again")
 
 
 def places(model: Any) -> list[int]:
