@@ -297,7 +297,7 @@ def test_no_verb_goes_on_with_what_other_counts_of_the_same_path_wrote(checkpoin
     read = f"pc:background={counts}"
     out = {"eval": tmp_path / "eval.jsonl", "batch": tmp_path / "batch.jsonl", "frontier": tmp_path / "frontier", "line": tmp_path / "line.jsonl"}
     commands = {
-        "eval": ["eval", "sudoku4", "-n", "1", "--out", str(out["eval"]), "--decoder", f"spaced:({read})"],
+        "eval": ["eval", "sudoku4", "-n", "1", "--out", str(out["eval"]), "--decoder", read],
         "batch": ["batch", str(source), str(out["batch"]), "--max-new-tokens", "4", "--decoder", read],
         "frontier": ["bench", "frontier", "sudoku4", "--valid", "1", "--test", "1", "--no-sweep", "--decoders", read, "--out", str(out["frontier"])],
         "line": ["batch", str(tmp_path / "own.jsonl"), str(out["line"]), "--max-new-tokens", "4"],
