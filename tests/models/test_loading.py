@@ -144,7 +144,7 @@ def test_a_network_is_noted_by_its_weights_beside_its_name_as_it_was_written(tmp
     assert {settings["computed"] for settings in noted} == {"fused"}
 
 
-def test_a_network_that_is_there_but_faulty_is_not_taken_for_one_that_is_elsewhere(tmp_path, hub):
+def test_a_network_that_is_there_but_faulty_is_not_taken_for_one_that_is_elsewhere(tmp_path, hub, monkeypatch):
     write(tmp_path / "faulty")
     (tmp_path / "faulty" / "model.safetensors").unlink()
     with pytest.raises(RemaskError, match=r"model\.safetensors is missing"):
@@ -152,6 +152,11 @@ def test_a_network_that_is_there_but_faulty_is_not_taken_for_one_that_is_elsewhe
     (tmp_path / "faulty" / "config.json").unlink()
     with pytest.raises(RemaskError, match=r"config\.json is missing"):
         check_fused(tmp_path / "faulty")
+    with monkeypatch.context() as broken:
+        broken.setattr("huggingface_hub.snapshot_download", lambda *_, **__: (hub / "refs").read_bytes())
+        with pytest.raises(RemaskError, match=r"cannot fetch 'some/model' from the Hub: .*Is a directory"):
+            check_fused("some/model")
+    check_fused("runs/my model")
     (hub / "snapshots" / ("0" * 40) / "model.safetensors").unlink()
     check_fused("some/model")
     assert network_settings("some/model", "cpu", "")["weights"] == "of some/model, elsewhere", "of which the cache holds a part"
