@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ import remask
 from remask.decoders.dus import groups
 from remask.decoders.joint_threshold import PRESETS
 from remask.shapers import TopP
+from remask.spec import content_settings
 from tests.chains import PROMPTS_B, chain_7, chain_b
 
 
@@ -337,6 +339,18 @@ def test_a_background_law_of_equal_counts_is_none_and_common_tokens_wait(tmp_pat
     for broken in ("[1, 2", [[1], [2, 3]], '{"a": 1}'):
         with pytest.raises(remask.RemaskError, match=r"cannot read .*; background is a JSON file with a list of counts, one per token id"):
             order(broken)
+
+
+def test_what_a_part_read_is_noted_by_its_content_however_deep_it_stands(tmp_path):
+    found = []
+    for name, counts in (("a.json", [1, 2, 3]), ("b.json", [1, 2, 3]), ("a.json", [3, 2, 1])):
+        (tmp_path / name).write_text(str(counts))
+        parts = {"decoder": remask.parse_decoder(f"spaced:inner=(pc:lam=0,background={tmp_path / name}),g0=3"), "window": remask.Blocks(4)}
+        found.append(content_settings(parts))
+    assert found[0] == found[1] != found[2]
+    assert re.fullmatch(r"spaced:inner=\(pc:lam=0\.0,background=[0-9a-f]{12}\),g0=3.*", found[0]["decoder_content"])
+    assert [*found[0]] == ["decoder_content"]
+    assert content_settings({"decoder": remask.PC(), "reuse": remask.Dual()}) == {}
 
 
 def test_a_background_law_is_what_its_file_held_when_the_part_was_made(tmp_path):

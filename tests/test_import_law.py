@@ -50,7 +50,7 @@ LAW: dict[str, set[str]] = {
         "reuse.fresh",
     },
     "fixed_shapes": {*RECORDS, "models.store", "reuse.base", "compute", "denoise"},
-    "captured": {*RECORDS, "models.base", "models.bodies", "models.store", "compute", "denoise", "fixed_shapes"},
+    "captured": {*RECORDS, "models.base", "models.bodies", "models.held", "models.store", "compute", "denoise", "fixed_shapes"},
     "spec": {*PARTS, "continuous", "registry"},
     "likelihood": {*RECORDS, "compute"},
     "generate": {*RECORDS, *PARTS, "denoise", "text"},
@@ -66,7 +66,7 @@ SHARED = {
     "decoders": {"base", "scores", "select", "pace"},
     "windows": {"base"},
     "reuse": {"base", "blocks"},
-    "models": {"base", "config", "weights", "store", "attention", "shadow", "bodies"},
+    "models": {"base", "config", "weights", "store", "attention", "shadow", "bodies", "held"},
 }
 """What the files of a package may import from it; other files there are siblings."""
 

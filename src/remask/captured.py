@@ -26,6 +26,7 @@ from remask.kernels.places import compact, put_rows, spread
 from remask.kernels.tail import tail
 from remask.models.base import without_mask
 from remask.models.bodies import Body, Plain
+from remask.models.held import Held
 from remask.models.store import Chosen
 from remask.prediction import NoLogitsError, Prediction
 from remask.randomness import PROPOSAL
@@ -61,7 +62,7 @@ class Captured:
         self.vocab_size: int = getattr(model, "vocab_size", model.mask_id + 1)
         self.evaluations: int = model.evaluations
         self.shift: int = model.shift
-        self.processes: int = getattr(model, "processes", 1)
+        self.held = Held(model, "Captured(model) was")
         self.config: Any = getattr(model, "config", {})
         self.tokenizer: Any = getattr(model, "tokenizer", None)
         self.recorder = Recorder(torch.device(getattr(model, "device", None) or "cpu"), most=graphs)
@@ -85,6 +86,10 @@ class Captured:
         """The model itself."""
         return self.model
 
+    @property
+    def processes(self) -> int:
+        return getattr(self.model, "processes", 1)
+
     def forward(self, canvas: Canvas, chosen: Chosen | None = None, store: Any = None) -> tuple[Tensor, Any]:
         """The model's own."""
         return self.model.forward(canvas, chosen, store)
@@ -99,8 +104,7 @@ class Captured:
         Where memory does not suffice all other sessions are dropped, and the run begins again if no step of it was handed out: a pass writes into what it reads,
         so that one which broke off cannot be made again alone.
         """
-        if (now := getattr(self.model, "processes", 1)) != self.processes:
-            raise RemaskError(f"the network was split over {now} processes after Captured(model) was made, which may have recorded it whole; make it after the split")
+        self.held.check()
         check_fixed(plan, state)
         state = self.padded(state)
         key = (state.canvas.shape, not bool(state.canvas.real.all()), plan)

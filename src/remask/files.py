@@ -48,17 +48,26 @@ def file_name(spec: str) -> str:
     return "".join(character if character.isalnum() or character in ".=,-_" else "~" for character in spec)
 
 
+NAMES = {"model": "weights", **{kind: f"{kind}_content" for kind in ("decoder", "window", "reuse")}}
+"""Settings that name something -> those that tell it by its content: a folder, or a file that a part read, has many names, and may hold something else the next time."""
+
+
 def check_settings(path: Path, before: Any, now: Mapping[str, Any], remedy: str = "name another file, or remove it") -> None:
     """Raise unless what `path` holds, made under the settings `before`, can be gone on with under those of `now`: that they are equal. before: as read, None if none were noted.
 
-    What a network is called (`model`) may differ where its `weights` are noted and equal: a folder has many names.
+    Names are not compared where both sides note the content (NAMES).
     """
     if not isinstance(before, Mapping):
         raise RemaskError(f"{path} holds results without `settings`, so that nothing says what made them; {remedy}")
-    same = "weights" in now and before.get("weights") == now["weights"]
-    for name in {**before, **now}:
-        if before.get(name) != now.get(name) and not (same and name == "model"):
-            raise RemaskError(f"{path} holds results with {name} {before.get(name)}, not {now.get(name)}; {remedy}")
+    for name in {**now, **before}:
+        if (content := NAMES.get(name)) in before and content in now:
+            continue
+        if name not in before:
+            raise RemaskError(f"{path} holds results that do not note `{name}`, which is {now[name]} now; {remedy}")
+        if name not in now:
+            raise RemaskError(f"{path} holds results with {name} {before[name]}, of which nothing is noted now; {remedy}")
+        if before[name] != now[name]:
+            raise RemaskError(f"{path} holds results with {name} {before[name]}, not {now[name]}; {remedy}")
 
 
 def index_of(record: Any) -> int:

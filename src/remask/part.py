@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from math import inf
 from numbers import Real
@@ -17,6 +18,11 @@ class Part(Protocol):
     """
 
     unbounded: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def contents(self) -> Mapping[str, bytes]:
+        """Of each setting that names a file: what this held when the part was made. Results depend on that, and not on the name."""
+        return {}
 
     def __post_init__(self) -> None:
         """Raise RemaskError on NaN, every comparison with which is false, so that it would slip through other checks, and on infinity, times 0 a NaN again."""

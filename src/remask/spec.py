@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from hashlib import sha256
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from remask.continuous import SAMPLERS, Discrete, Sampler
@@ -66,13 +67,29 @@ def reuses() -> dict[str, type]:
     return dict(_REUSES)
 
 
-def spec(part: Any) -> str:
-    """The shortest spec string that parses to an equal part."""
+def spec(part: Any, *, content: bool = False) -> str:
+    """The shortest spec string that parses to an equal part. content: of files not their names, but twelve digits of what the part read there, which do not parse."""
     for registry in REGISTRIES:
         if (name := registry.name_of(type(part))) is not None:
-            fields = [f"{field.name}={written(value)}" for field in _fields(type(part)) if (value := getattr(part, field.name)) != field.default]
+            values = {field.name: value for field in _fields(type(part)) if (value := getattr(part, field.name)) != field.default}
+            read = {setting: sha256(held).hexdigest()[:12] for setting, held in part.contents.items()} if content else {}
+            fields = [f"{setting}={read.get(setting) or written(value, content=content)}" for setting, value in values.items()]
             return name + (":" + ",".join(fields) if fields else "")
     raise RemaskError(f"{part!r} is no registered part; register its class under a name")
+
+
+def content_settings(parts: Mapping[str, Any]) -> dict[str, str]:
+    """What results note of parts, by kind, beside their spec strings: of those that read files `<kind>_content`, of the others nothing."""
+    read = {kind: part for kind, part in parts.items() if any(one.contents for one in _with_inner(part))}
+    return {f"{kind}_content": spec(part, content=True) for kind, part in read.items()}
+
+
+def _with_inner(part: Any) -> Iterator[Any]:
+    """A part and those that are settings of it, however deep."""
+    yield part
+    for field in _fields(type(part)):
+        if dataclasses.is_dataclass(inner := getattr(part, field.name)):
+            yield from _with_inner(inner)
 
 
 def _text(self: Any) -> str:
@@ -180,13 +197,13 @@ def _read(text: str, hint: Any, where: str) -> Any:
     return value
 
 
-def written(value: object) -> str:
-    """A parameter's value as a spec string writes it."""
+def written(value: object, *, content: bool = False) -> str:
+    """A parameter's value as a spec string writes it. content: see spec."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
         return "+".join(map(written, value))  # pyright: ignore[reportUnknownArgumentType]
-    return f"({spec(value)})" if dataclasses.is_dataclass(value) else str(value)
+    return f"({spec(value, content=content)})" if dataclasses.is_dataclass(value) else str(value)
 
 
-__all__ = ["decoders", "options", "parse_decoder", "parse_reuse", "parse_sampler", "parse_window", "reuses", "spec", "windows", "written"]
+__all__ = ["content_settings", "decoders", "options", "parse_decoder", "parse_reuse", "parse_sampler", "parse_window", "reuses", "spec", "windows", "written"]

@@ -156,9 +156,9 @@ def test_results_of_other_lines_or_settings_are_refused(checkpoint, tmp_path):
     complete(source, out, model)
     with pytest.raises(RemaskError, match=r"with decoder threshold:tau=0\.3, not low_confidence; name another file, or remove it"):
         complete(source, out, model, Settings(max_new_tokens=6))
-    with pytest.raises(RemaskError, match="of other lines; name another file"):
+    with pytest.raises(RemaskError, match="of other lines, or of the same while a file that they name held something else; name another file"):
         complete(write(tmp_path / "other.jsonl", many(3, seed=1)), out, model)
-    with pytest.raises(RemaskError, match="with model None, not other"):
+    with pytest.raises(RemaskError, match="do not note `model`, which is other now"):
         run(source, out, SETTINGS, iter, network={"model": "other"})
     with pytest.raises(RemaskError, match="cannot write"), Results(tmp_path / "absent" / "out.jsonl", {}):
         pass
@@ -205,7 +205,7 @@ def test_a_file_of_something_else_is_left_as_it_is_though_its_last_line_has_no_e
     ("other", "both"),
     [
         (["--dtype", "bfloat16"], "dtype float32, not bfloat16"),
-        (["--fused"], "layers own, not fused"),
+        (["--fused"], "computed plain, not fused"),
         (["--window", "blocks:2"], "window whole, not blocks:2"),
         (["--temperature", "1"], "temperature 0.0, not 1.0"),
     ],

@@ -71,7 +71,7 @@ def test_the_command_runs_a_task_and_names_one_that_does_not_exist(folder, tmp_p
     assert found["costs"]["generated_texts"] == 1
     assert found["model"] == "demo"
     trace = read(tmp_path / "trace.jsonl")
-    assert trace.openings["0"].settings == {"decoder": "threshold", "window": "whole", "reuse": "fresh", "shapers": ""}
+    assert trace.openings["0"].settings == {"model": "demo", "computed": "plain", "decoder": "threshold", "window": "whole", "reuse": "fresh", "shapers": ""}
     assert trace.events["0"][-1].forwards == found["costs"]["forwards_per_row"]
 
 

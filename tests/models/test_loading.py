@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import remask
 from remask import RemaskError
-from remask.cli.opening import network_settings
+from remask.cli.opening import Way, network_settings
 from remask.files import check_settings
 from remask.models.fused_model import FusedModel
 from remask.models.loading import check_fused, locate, precision
@@ -125,9 +125,9 @@ def test_what_results_depend_on_is_noted_without_fetching_anything(hub, monkeypa
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     asked = []
     monkeypatch.setattr("socket.getaddrinfo", lambda *where, **__: asked.append(where) or ())
-    there, absent = (network_settings(name, "cpu", "", fused=False) for name in ("some/model", "some/thing"))
-    assert there == {"model": "some/model", "weights": fingerprint(hub / "snapshots" / ("0" * 40)), "layers": "own", "device": "cpu", "dtype": "float32"}
-    assert absent == {"model": "some/thing", "weights": "of some/thing, elsewhere", "layers": "own", "device": "cpu", "dtype": "as stored"}
+    there, absent = (network_settings(name, "cpu", "") for name in ("some/model", "some/thing"))
+    assert there == {"model": "some/model", "computed": "plain", "weights": fingerprint(hub / "snapshots" / ("0" * 40)), "device": "cpu", "dtype": "float32"}
+    assert absent == {"model": "some/thing", "computed": "plain", "weights": "of some/thing, elsewhere", "device": "cpu", "dtype": "as stored"}
     assert not asked
 
 
@@ -137,20 +137,47 @@ def test_a_network_is_noted_by_its_weights_beside_its_name_as_it_was_written(tmp
     write(tmp_path / "y", {**CONFIG, "max_sequence_length": 32})
     monkeypatch.chdir(tmp_path / "here")
     names = ("y", "./y/", "../here/y", str(tmp_path / "here" / "y"), "../y")
-    noted = [network_settings(name, "cpu", "", fused=True) for name in names]
+    noted = [network_settings(name, "cpu", "", Way(fused=True)) for name in names]
     assert [settings["model"] for settings in noted] == list(names)
     assert {settings["weights"] for settings in noted[:-1]} == {fingerprint(tmp_path / "here" / "y")}
     assert noted[-1]["weights"] == fingerprint(tmp_path / "y") != noted[0]["weights"]
-    assert {settings["layers"] for settings in noted} == {"fused"}
+    assert {settings["computed"] for settings in noted} == {"fused"}
+
+
+def test_a_network_that_is_there_but_faulty_is_not_taken_for_one_that_is_elsewhere(tmp_path, hub, monkeypatch):
+    write(tmp_path / "faulty")
+    (tmp_path / "faulty" / "model.safetensors").unlink()
+    with pytest.raises(RemaskError, match=r"model\.safetensors is missing"):
+        network_settings(str(tmp_path / "faulty"), "cpu", "")
+    (tmp_path / "faulty" / "config.json").unlink()
+    with pytest.raises(RemaskError, match=r"config\.json is missing"):
+        check_fused(tmp_path / "faulty")
+    with monkeypatch.context() as broken:
+        broken.setattr("huggingface_hub.snapshot_download", lambda *_, **__: (hub / "refs").read_bytes())
+        with pytest.raises(RemaskError, match=r"cannot fetch 'some/model' from the Hub: .*Is a directory"):
+            check_fused("some/model")
+    check_fused("runs/my model")
+    (hub / "snapshots" / ("0" * 40) / "model.safetensors").unlink()
+    check_fused("some/model")
+    assert network_settings("some/model", "cpu", "")["weights"] == "of some/model, elsewhere", "of which the cache holds a part"
 
 
 def test_names_count_where_weights_do_not_tell_networks_apart(tmp_path):
     one, other = (network_settings(name, "cpu", "") for name in ("some/thing", "some/other"))
-    with pytest.raises(remask.RemaskError, match="holds results with model some/thing, not some/other"):
+    with pytest.raises(remask.RemaskError, match="holds results with weights of some/thing, elsewhere, not of some/other, elsewhere"):
         check_settings(tmp_path, one, other)
     check_settings(tmp_path, one, one)
     with pytest.raises(remask.RemaskError, match="holds results with model a, not b"):
         check_settings(tmp_path, {"model": "a"}, {"model": "b"})
+    with pytest.raises(remask.RemaskError, match="holds results with weights 1, not 2"):
+        check_settings(tmp_path, {"model": "a", "weights": "1"}, {"model": "b", "weights": "2"})
+
+
+def test_a_setting_that_one_side_does_not_note_is_said_not_to_be_noted(tmp_path):
+    with pytest.raises(remask.RemaskError, match="holds results that do not note `computed`, which is plain now; name another"):
+        check_settings(tmp_path, {"layers": "own"}, {"computed": "plain"})
+    with pytest.raises(remask.RemaskError, match="holds results with layers own, of which nothing is noted now; name another"):
+        check_settings(tmp_path, {"computed": "plain", "layers": "own"}, {"computed": "plain"})
 
 
 @pytest.mark.parametrize("revision", ["other", "1" * 40])

@@ -1,5 +1,7 @@
 """A network split over two processes computes what one process computes."""
 
+import re
+
 import pytest
 import torch
 import torch.distributed as distributed
@@ -86,28 +88,28 @@ def split_behind_fused_layers_or_captured():
     """What was made of the whole network says so at its next use, whether it was used before or not."""
     first = canvas()
     for used in (False, True):
-        for make, why in (
-            (FusedModel, "split over 2 processes when it had fused layers already"),
-            (remask.Captured, r"split over 2 processes after Captured\(model\) was made"),
-            (lambda model: remask.Captured(model, body=Fused(model)), r"split over 2 processes after Captured\(model\) was made"),
-            (lambda model: remask.Captured(Guided(model, 1.0)), r"split over 2 processes after Captured\(model\) was made"),
-            (lambda model: remask.Captured(FusedModel(model)), r"split over 2 processes after Captured\(model\) was made"),
+        for make, what in (
+            (FusedModel, "its fused layers were"),
+            (remask.Captured, "Captured(model) was"),
+            (lambda model: remask.Captured(model, body=Fused(model)), "Captured(model) was"),
+            (lambda model: remask.Captured(Guided(model, 1.0)), "Captured(model) was"),
+            (lambda model: remask.Captured(FusedModel(model)), "Captured(model) was"),
         ):
             model = network("llada")
             whole = make(model)
             if used:
                 list(remask.denoise(whole, first, decoder=remask.Threshold(0.2)))
             tensor_parallel(model)
-            with pytest.raises(remask.RemaskError, match=why):
+            with pytest.raises(remask.RemaskError, match=re.escape(f"were split, moved, turned into float8 or put in anew after {what} made of them; make that again")):
                 next(remask.denoise(whole, first, decoder=remask.Threshold(0.2)))
     model = network("llada")
     fused = FusedModel(model)
     tensor_parallel(model)
     with pytest.raises(remask.RemaskError, match="admit rows each by its own memory"):
         Engine(fused)
-    with pytest.raises(remask.RemaskError, match="had fused layers already"):
+    with pytest.raises(remask.RemaskError, match="after its fused layers were made of them"):
         fused.logits(first.tokens)
-    with pytest.raises(remask.RemaskError, match="had fused layers already"):
+    with pytest.raises(remask.RemaskError, match="after its fused layers were made of them"):
         next(remask.denoise(remask.Captured(fused), first, decoder=remask.Threshold(0.2)))
 
 
@@ -175,6 +177,17 @@ def test_a_share_of_one_process_is_on_the_meshs_device_too():
     model = tensor_parallel(network("llada"), mesh)
     assert model.processes == 1
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+@pytest.mark.usefixtures("two_processes")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_network_on_the_meshs_kind_of_device_stays_on_its_own_of_them(processes, monkeypatch):
+    """`cuda` alone is the current device, which need not be the network's `cuda:1`."""
+    model, moved = network("llada").to("meta"), []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *where: moved.append(where) or module)
+    mesh = init_device_mesh("meta", (2, 1), mesh_dim_names=("rows", "shares"))["shares"] if processes == 1 else init_device_mesh("meta", (2,))
+    assert tensor_parallel(model, mesh).processes == processes
+    assert not moved
 
 
 def test_without_a_group_the_remedy_is_named():

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from remask.engine import Request, Update
 from remask.errors import RemaskError
 from remask.shapers import sampling
-from remask.spec import parse_decoder, parse_reuse, parse_window
+from remask.spec import content_settings, parse_decoder, parse_reuse, parse_window
 from remask.text.ending import before_end, end_ids
 
 SOURCES = ("prompt", "messages", "tokens")
 OWN = ("id", "infill", *SOURCES)
+PARTS: dict[str, Callable[[str], Any]] = {"decoder": parse_decoder, "window": parse_window, "reuse": parse_reuse}
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,15 @@ class Settings:
 
     def parts(self) -> dict[str, Any]:
         """As arguments of a Request; raises on a bad one."""
-        made = {"decoder": parse_decoder(self.decoder), "window": parse_window(self.window), "reuse": parse_reuse(self.reuse)}
-        return {**made, "shapers": sampling(self.temperature, self.top_p, self.top_k)}
+        return {**self.named(), "shapers": sampling(self.temperature, self.top_p, self.top_k)}
+
+    def named(self) -> dict[str, Any]:
+        """The parts that spec strings name, by kind."""
+        return {kind: read(getattr(self, kind)) for kind, read in PARTS.items()}
+
+    def noted(self) -> dict[str, Any]:
+        """As results note them: with what parts read of files."""
+        return {**vars(self), **content_settings(self.named())}
 
     def of(self, index: int, line: Mapping[str, Any]) -> Settings:
         """Those of one line."""
@@ -49,8 +57,18 @@ class Settings:
 
 
 def key(text: bytes) -> str:
-    """Says that a result belongs to this line."""
-    return hashlib.sha256(text.strip()).hexdigest()[:16]
+    """Says that a result belongs to this line, and to what parts of its own read of files."""
+    read = own_content(text)
+    return hashlib.sha256(text.strip() + (json.dumps(read).encode() if read else b"")).hexdigest()[:16]
+
+
+def own_content(text: bytes) -> dict[str, str]:
+    """See content_settings; nothing of a line that names no parts, or wrong ones."""
+    try:
+        line = parse(text) if any(f'"{kind}"'.encode() in text for kind in PARTS) else {}
+        return content_settings({kind: read(line[kind]) for kind, read in PARTS.items() if isinstance(line.get(kind), str)})
+    except RemaskError:
+        return {}
 
 
 def parse(text: bytes) -> dict[str, Any]:

@@ -34,10 +34,10 @@ def run(source: Path, out: Path, settings: Settings, work: Work, *, network: Map
     At the end the lines stand in the order of the input.
     """
     lines = read(source)
-    with Results(out, {**(network or {}), **vars(settings)}) as results:
+    with Results(out, {**(network or {}), **settings.noted()}) as results:
         keys = {line.index: key(line.text) for line in lines}
         if any(keys.get(index) != known for index, known in results.done.items()):
-            raise RemaskError(f"{out} holds results of other lines; name another file, or remove it")
+            raise RemaskError(f"{out} holds results of other lines, or of the same while a file that they name held something else; name another file, or remove it")
         waiting = [line for line in lines if line.index not in results.done]
         for record in work(waiting):
             results.add([{**record, "key": keys[record["index"]]}])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from remask.cli.opening import network_settings, open_model, open_trace
+from remask.cli.opening import Way, network_settings, open_model, open_trace
 from remask.cli.options import DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Rows, Temperature, TopK, TopP, Trace, WindowSpec
 from remask.cli.progress import counted
 
@@ -47,7 +47,8 @@ def run(
     if ray and fused:
         check_fused(model)  # a worker would say it in a hundred lines
     settings = Settings(decoder, window, reuse, temperature, top_p, top_k, max_new_tokens, seed)
-    engine = None if ray else Engine(open_model(model, device, dtype, fused=fused), max_rows=rows, queue=rows)
+    way = Way(fused)
+    engine = None if ray else Engine(open_model(model, device, dtype, way=way), max_rows=rows, queue=rows)
     opened = open_trace(trace, engine and engine.model.tokenizer, resume=out.exists())
     with counted(transient=True) as progress, opened as file:
         if engine is None:
@@ -56,7 +57,7 @@ def run(
         else:
             work = partial(through, engine, settings=settings, trace=file)
         bar = progress.add_task(source.name)
-        network = network_settings(model, device, dtype, fused=fused)
+        network = network_settings(model, device, dtype, way)
         failed = work_through(source, out, settings, work, network=network, report=lambda done, total: progress.update(bar, completed=done, total=total))
     if failed:
         typer.echo(f"{failed} lines failed; their `error` in {out} says why", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from remask.cli.opening import network_settings, open_model, parts, way
+from remask.cli.opening import Way, network_settings, open_model, parts
 from remask.cli.options import Batch, Captured, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec
 from remask.cli.progress import counting
 
@@ -58,12 +58,12 @@ def decoders(
     contenders = {spec: parts(spec, window, reuse) for spec in specs}
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split)
-    network = open_model(model or chosen.model, device, dtype, fused=fused, captured=captured, sessions=len(specs))
-    noted = way(model or chosen.model, fused=fused, captured=captured)
+    way = Way(fused, captured)
+    network = open_model(model or chosen.model, device, dtype, way=way, sessions=len(specs))
     with counting(task, n * len(specs)) as report:
         found = compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report)
     if out is not None:
-        write_json(out, {"task": task, "model": noted, "split": split, "window": window, "reuse": reuse, "batch": batch, "decoders": found})
+        write_json(out, {"task": task, **way.told(model or chosen.model), "split": split, "window": window, "reuse": reuse, "batch": batch, "decoders": found})
     Console().print(tables.decoders(found, REFERENCE))
 
 
@@ -92,13 +92,16 @@ def frontier(
     """
     from rich.progress import Progress
 
+    import remask
     from remask.evaluation import frontier as judge
     from remask.evaluation import tasks
     from remask.evaluation.sweeps import settings
+    from remask.spec import content_settings
 
     names = decoders.split()
     for spec in (spec for name in names for spec in (settings(name) if sweep else (name,))):
         parts(spec, window, reuse)
+    read = content_settings({"window": remask.parse_window(window), "reuse": remask.parse_reuse(reuse)})
     chosen = tasks.get(task)
     swept, reported = chosen.sample(valid, seed=seed, split="valid"), chosen.sample(test, seed=seed, split="test")
     network, noted = open_model(model or chosen.model, device, dtype), network_settings(model or chosen.model, device, dtype)
@@ -106,7 +109,7 @@ def frontier(
         bar = progress.add_task(task, total=None)
         points = judge.frontier(
             network, names, swept, reported, out, make=lambda spec: parts(spec, window, reuse), max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed,
-            sweep=sweep, decode=decode, about={"task": task, "model": noted["model"], "weights": noted["weights"], "window": window, "reuse": reuse},
+            sweep=sweep, decode=decode, about={"task": task, "model": noted["model"], "weights": noted["weights"], "window": window, "reuse": reuse, **read},
             report=lambda what, done, total: progress.update(bar, description=what, completed=done, total=total),
         )  # fmt: skip
     show(points, out, task=task, valid=valid, test=test, window=window)
@@ -162,11 +165,11 @@ def reuse(
     rules = {spec: parts(decoder, window, spec) for spec in specs}
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split)
-    network = open_model(model or chosen.model, device, dtype, fused=fused, captured=captured, sessions=len(specs))
-    noted = way(model or chosen.model, fused=fused, captured=captured)
+    way = Way(fused, captured)
+    network = open_model(model or chosen.model, device, dtype, way=way, sessions=len(specs))
     found = {}
     with counting(task, n * len(specs)) as report:
         for found in judge.compare(network, items, rules, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report):
             if out is not None:
-                write_json(out, {"task": task, "model": noted, "split": split, "decoder": decoder, "window": window, "batch": batch, "reuse": found})
+                write_json(out, {"task": task, **way.told(model or chosen.model), "split": split, "decoder": decoder, "window": window, "batch": batch, "reuse": found})
     Console().print(tables.reuse(found, f"{task}, {n} {split} items, {decoder}, window {window}"))

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from remask.cli import text
-from remask.cli.opening import LENGTHS, check_captured, network_settings, open_model, open_trace, parts, way
+from remask.cli.opening import LENGTHS, Way, check_traced, network_settings, open_model, open_trace, parts
 from remask.cli.options import TASKS, Batch, Captured, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, TaskModel, Trace, WindowSpec
 from remask.cli.progress import counting
 
@@ -76,21 +76,22 @@ def run(
       remask eval sudoku --stratum harder --split valid --window blocks:27
     """
     check_options(context, harness=harness)
-    check_captured(captured, trace)
+    way = Way(fused, captured)
+    check_traced(way, trace)
     made = parts(decoder, window, reuse)
-    ways: dict[str, Any] = {"fused": fused, "captured": captured}
     if harness:
-        network = open_model(model or "demo", device, dtype, lengths=LENGTHS, **ways)
-        harnessed(task, way(model or "demo", **ways), network, made, batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files, trace=trace)
+        network = open_model(model or "demo", device, dtype, way=way, lengths=LENGTHS)
+        harnessed(task, way.told(model or "demo"), network, made, batch=batch, samples=samples, seed=seed, limit=limit, folder=task_files, trace=trace)
         return
     from remask.evaluation import tasks
     from remask.evaluation.harness import evaluate, summarise
+    from remask.spec import content_settings
 
     chosen = tasks.get(task)
     items = chosen.sample(n, seed=seed, split=split, **({"stratum": stratum} if stratum else {}))
-    network = open_model(model or chosen.model, device, dtype, lengths=LENGTHS, **ways)
-    told = {"task": task, "model": way(model or chosen.model, **ways), "decoder": decoder, "window": window, "reuse": reuse}
-    settings = {**told, **network_settings(model or chosen.model, device, dtype, **ways), "seed": seed}
+    network = open_model(model or chosen.model, device, dtype, way=way, lengths=LENGTHS)
+    told = {"task": task, **way.told(model or chosen.model), "decoder": decoder, "window": window, "reuse": reuse}
+    settings = {**told, **content_settings(made), **network_settings(model or chosen.model, device, dtype, way), "seed": seed}
     with counting(task, len(items)) as report, open_trace(trace, network.tokenizer, resume=out is not None and out.exists()) as file:
         asked: dict[str, Any] = {"max_new_tokens": chosen.max_new_tokens, "out": out, "settings": settings, "observed": file is not None}
         records = evaluate(network, items, batch=batch, seed=seed, report=report, through=partial(recorded, trace=file, seed=seed, told=told), **asked, **made)
@@ -117,7 +118,7 @@ def recorded(numbers: Sequence[int], steps: Iterator[Step], *, trace: TraceFile 
 
 
 def harnessed(
-    task: str, model: str, network: Any, made: dict[str, Any], *, batch: int, samples: int, seed: int, limit: int | None, folder: Path | None, trace: Path | None
+    task: str, told: dict[str, str], network: Any, made: dict[str, Any], *, batch: int, samples: int, seed: int, limit: int | None, folder: Path | None, trace: Path | None
 ) -> None:
     """Print what lm-evaluation-harness says."""
     from remask.errors import RemaskError
@@ -129,10 +130,10 @@ def harnessed(
         raise RemaskError(f"{error.name} is not installed; pip install 'remask[harness]'") from None
     try:
         with open_trace(trace, network.tokenizer) as file:
-            found = run_task(network, task, settings=Settings(made, batch, samples, seed), limit=limit, folder=folder, trace=file)
+            found = run_task(network, task, settings=Settings(made, batch, samples, seed, told), limit=limit, folder=folder, trace=file)
     except ConnectionError as error:
         if isinstance(error, BrokenPipeError):  # nobody reads our output any more
             raise
         raise RemaskError(f"the data of task {task!r} are not on this machine ({error}); run it once with a network, or name a task of your own with --tasks") from None
-    told = {"model": model, "parts": {name: str(part) for name, part in made.items()}, "environment": environment(network)}
-    typer.echo(json.dumps({**found, **told}, indent=2, default=str))
+    about = {**told, "parts": {name: str(part) for name, part in made.items()}, "environment": environment(network)}
+    typer.echo(json.dumps({**found, **about}, indent=2, default=str))

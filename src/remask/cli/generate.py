@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from remask.cli.opening import check_captured, open_model, open_trace, parts, way
+from remask.cli.opening import Way, check_traced, open_model, open_trace, parts
 from remask.cli.options import Captured, DecoderSpec, Device, Dtype, Fused, Model, ReuseSpec, Revision, Seed, Temperature, TopK, TopP, Trace, WindowSpec
 
 if TYPE_CHECKING:
@@ -63,10 +63,11 @@ def run(
     import remask
     from remask.shapers import sampling
 
-    check_captured(captured, trace)
+    way = Way(fused, captured)
+    check_traced(way, trace)
     prompt, shapers, chosen = read(text, file, unconditional), sampling(temperature, top_p, top_k), parts(decoder, window, reuse)
-    network = open_model(model, device, dtype, revision, fused=fused, captured=captured)
-    told = {"model": way(model, fused=fused, captured=captured), "decoder": decoder, "window": window, "reuse": reuse, "shapers": ", ".join(map(str, shapers))}
+    network = open_model(model, device, dtype, revision, way=way)
+    told = {**way.told(model), "decoder": decoder, "window": window, "reuse": reuse, "shapers": ", ".join(map(str, shapers))}
     with open_trace(trace, network.tokenizer) as opened:
         through, behind = partial(seen, tokenizer=network.tokenizer, watch=watch, trace=opened, seed=seed, told=told), [after] if after else ()
         asked: dict[str, Any] = {**chosen, "max_new_tokens": max_new_tokens, "shapers": shapers, "seed": seed, "chat": chat, "unconditional": unconditional}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from remask.cli.opening import open_model
+from remask.cli.opening import Way, open_model
 from remask.cli.options import Device, Dtype, Fused, Model, Revision, Rows
 
 
@@ -47,6 +47,6 @@ def run(
 
     if not 0 < timeout < float("inf") or most_bytes < 1 or not 0 <= port < 1 << 16:
         raise RemaskError(f"timeout {timeout}, most-bytes {most_bytes}, port {port}: use a timeout above 0 and not infinite, at least 1 byte, and a port below 65536")
-    network = open_model(model, device, dtype, revision, fused=fused)
+    network = open_model(model, device, dtype, revision, way=Way(fused))
     service = Service(Engine(network, max_rows=rows, queue=queue), name or os.path.basename(model.rstrip("/")), timeout, Limits(tuple(api_key.split()), most_bytes), trace)
     uvicorn.run(create_app(service), host=host, port=port, access_log=False, timeout_graceful_shutdown=int(timeout) + 1, server_header=False)

@@ -45,7 +45,7 @@ def run(
     from remask.evaluation.text.measure import cut, drawn, of_judge, summarise
     from remask.evaluation.text.network import of_network
     from remask.shapers import sampling
-    from remask.spec import parse_sampler
+    from remask.spec import content_settings, parse_sampler
     from remask.training.data import read_stream
 
     parts = {spec: parse_sampler(spec) for spec in dict.fromkeys(sampler or ["ancestral:steps=32", "remdm:steps=32"])}
@@ -57,8 +57,9 @@ def run(
     stream = read_stream(real)
     text = cut(stream, length)
     against = text(list(range(n, 2 * n)))[0]
+    read = {spec: "".join(f" {content}" for content in content_settings({"sampler": getattr(part, "decoder", part)}).values()) for spec, part in parts.items()}
     made = {"real text": (text, f"text {digest(stream)}"), "the judge's own": (of_judge(reader, length, seed=seed), critic)}
-    made |= {spec: (drawn(network, part, length, shapers=shapers, seed=seed), f"{writer} temperature {temperature} top-p {top_p}") for spec, part in parts.items()}
+    made |= {spec: (drawn(network, part, length, shapers=shapers, seed=seed), f"{writer} temperature {temperature} top-p {top_p}{read[spec]}") for spec, part in parts.items()}
     named = {name: (rows, f"{name}, {source}, {length} tokens, seed {seed}, judge {critic}") for name, (rows, source) in made.items()}
     records = measured(named, n, judge=reader, out=out, batch=batch)
     found = [{"name": name, **summarise(rows, reader, against)} for name, rows in records.items()]

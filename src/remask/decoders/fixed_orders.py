@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -42,7 +43,8 @@ class PC(Decoder):
 
     lam: 0 for Sudoku, 0.5 for Countdown in the paper.  background: a JSON file with one count per token id, whose shares are the background law;
     a token that was never counted scores alpha. Without a file the law is uniform, its logarithm one factor for all: with lam = 0 the order is that of confidence.
-    The file is read once, when the part is made: what it holds later is of no account, and parts made of different counts are not equal.
+    The file is read once, when the part is made: what it holds later is of no account, and parts made of different
+    counts are not equal, though their spec strings, which name the file, may be.
     """
 
     lam: float = 0.25
@@ -63,6 +65,10 @@ class PC(Decoder):
     def counted(self) -> bytes | None:
         """What the file of the background law holds."""
         return None if self.background is None else read_counts(self.background)
+
+    @property
+    def contents(self) -> Mapping[str, bytes]:
+        return {} if self.counted is None else {"background": self.counted}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PC) and type(other) is type(self) and (astuple(self), self.counted) == (astuple(other), other.counted)

@@ -18,6 +18,7 @@ from remask.evaluation.intervals import paired_difference
 from remask.evaluation.sweeps import settings
 from remask.evaluation.tasks.base import Item
 from remask.files import check_settings, file_name, read_object, write_json, write_whole
+from remask.spec import content_settings
 
 REFERENCE = "low_confidence"
 """One token per forward: what a loss of accuracy and a saving of forwards are counted from."""
@@ -47,16 +48,17 @@ class Runs:
 
     def records(self, spec: str, split: str) -> Records:
         """A record an item; without `decode` none at all if an item's is missing."""
-        items, out = self.items[split], self.folder / split / (file_name(spec) + ".jsonl")
+        items, out, parts = self.items[split], self.folder / split / (file_name(spec) + ".jsonl"), self.make(spec)
+        settings = content_settings(parts) or None  # the file is called by the spec, and what all files share is in run.json
         if not self.decode:
-            found = results_of(items, out)
+            found = results_of(items, out, settings)
             return [found[index] for index in range(len(items))] if len(found) == len(items) else []
 
         def told(done: int) -> None:
             if self.report is not None:
                 self.report(f"{split} {spec}", done, len(items))
 
-        given = {"max_new_tokens": self.max_new_tokens, "batch": self.batch, "seed": self.seed, **self.make(spec)}
+        given = {"max_new_tokens": self.max_new_tokens, "batch": self.batch, "seed": self.seed, "settings": settings, **parts}
         return evaluate(self.model, items, out=out, asked=self.asked[split], report=told, **given)
 
     def reference(self, split: str) -> Records:

@@ -5,7 +5,7 @@ Prompts go to the tokenizer byte for byte as the task gives them: no template, n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,15 @@ NEW_TOKENS = 256
 
 @dataclass(frozen=True)
 class Settings:
-    """parts: decoder, window and reuse as keyword arguments of generate.  samples: of the likelihood bound.  seed: request i uses seed + i."""
+    """parts: decoder, window and reuse as keyword arguments of generate.  samples: of the likelihood bound.  seed: request i uses seed + i.
+    told: what a trace tells of the network, beside the parts.
+    """
 
     parts: dict[str, Any] = field(default_factory=dict)
     batch: int = 16
     samples: int = 128
     seed: int = 0
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 class RemaskLM(LM):
@@ -65,7 +68,7 @@ class RemaskLM(LM):
         """One batch; request i uses seed + i, so its text does not depend on the batch."""
         shapers = (Temperature(temperature),) if temperature else ()
         seeds = [self.settings.seed + number for number in numbers]
-        told = {name: str(part) for name, part in self.settings.parts.items()} | {"shapers": ", ".join(map(str, shapers))}
+        told = {**self.settings.told, **{name: str(part) for name, part in self.settings.parts.items()}, "shapers": ", ".join(map(str, shapers))}
 
         def through(steps: Iterator[Step]) -> Iterator[Step]:
             return steps if self.trace is None else record(steps, self.trace, runs=[*map(str, numbers)], seeds=seeds, settings=told, drafts=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from remask.kernels.layer import Normal, added, linear, linear_twin, mix, normed
 from remask.models.attention import positions, rotary
 from remask.models.bodies import empty_store, predicting
 from remask.models.dream import Dream
+from remask.models.held import Held
 from remask.models.llada import LLaDA
 from remask.models.store import Store
 
@@ -146,7 +147,11 @@ class Fused:
         self.model, self.theta, self.head_width = model, model.theta, model.head_width
         blocks: Any = model.parts["blocks"] if isinstance(model, LLaDA) else model.model["layers"]
         read = of_llada if isinstance(model, LLaDA) else of_dream
+        for each in (each for block in blocks for each in block.modules() if isinstance(each, nn.Linear)):
+            if type(each.weight) is not nn.Parameter:  # those of torchao are of classes of their own
+                raise RemaskError(f"fused layers do not take weights of {type(each.weight).__name__}; leave out float8, or body= and fused")
         self.layers = [read(block) for block in blocks]
+        self.held = Held(blocks[0], "its fused layers were")  # of one layer, since every pass looks: what changes a network changes all
         attention = blocks[0] if isinstance(model, LLaDA) else blocks[0].self_attn
         self.heads, self.key_heads = attention.heads, attention.key_heads
         parts: Any = model.parts if isinstance(model, LLaDA) else model.model
@@ -214,10 +219,7 @@ class Fused:
 
         only: (B, T) int64, which of the M are returned, (B, T, D); not of rows apart. Where that pays (TRIMMED) the last layer makes of the others keys and values, no more.
         """
-        if self.model.processes > 1:
-            raise RemaskError(
-                f"the network was split over {self.model.processes} processes when it had fused layers already, which hold it whole; load it anew and split it without fused layers"
-            )
+        self.held.check()
         tokens, where = canvas.tokens, positions(canvas.real) if padded else None
         if place is not None:
             tokens, where = tokens.gather(1, place), place if where is None else where.gather(1, place)
@@ -278,9 +280,9 @@ def of_dream(layer: Any) -> Layer:
 
 
 def joined(*parts: nn.Linear) -> tuple[Tensor, Tensor | None]:
-    """Weights and biases below one another; the parts' own become views of them, so that nothing is held twice."""
-    weight = torch.cat([part.weight.detach() for part in parts])
-    bias = torch.cat([part.bias.detach() for part in parts]) if parts[0].bias is not None else None
+    """Weights and biases below one another; the parts' own become views of them, so that nothing is held twice. Where they are already, nothing is moved."""
+    weight = together([part.weight.detach() for part in parts])
+    bias = together([part.bias.detach() for part in parts]) if parts[0].bias is not None else None
     sizes = [part.weight.shape[0] for part in parts]
     for part, view in zip(parts, weight.split(sizes), strict=True):
         part.weight = nn.Parameter(view, requires_grad=False)
@@ -288,3 +290,14 @@ def joined(*parts: nn.Linear) -> tuple[Tensor, Tensor | None]:
         for part, view in zip(parts, bias.split(sizes), strict=True):
             part.bias = nn.Parameter(view, requires_grad=False)
     return weight, bias
+
+
+def together(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors below one another: the memory they lie in, if they lie in it so, else a copy."""
+    first, at = tensors[0], tensors[0].storage_offset()
+    for tensor in tensors:
+        same = tensor.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() and tensor.is_contiguous() and tensor.dtype == first.dtype
+        if not same or tensor.storage_offset() != at:
+            return torch.cat(list(tensors))
+        at += tensor.numel()
+    return first.as_strided((sum(map(len, tensors)), *first.shape[1:]), first.stride())

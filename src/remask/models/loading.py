@@ -56,7 +56,7 @@ def check_fused(source: str | Path) -> None:
     """Raise what load(source, fused=True) would of a network without fused layers. It reads no weights and fetches nothing: of a checkpoint that is elsewhere it says nothing."""
     try:
         folder = locate(source, fetch=False)
-    except RemaskError:
+    except ElsewhereError:
         return
     on_fused_layers(unfilled(folder), source)
 
@@ -69,6 +69,10 @@ def on_fused_layers(model: Any, source: str | Path) -> Network:
         return FusedModel(model)
     except RemaskError:
         raise RemaskError(f"{source} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out fused (--fused)") from None
+
+
+class ElsewhereError(RemaskError):
+    """No checkpoint on this machine has that name."""
 
 
 class Unfilled(TorchFunctionMode):
@@ -130,7 +134,9 @@ def shipped() -> list[str]:
 
 
 def locate(source: str | Path, revision: str | None = None, *, fetch: bool = True) -> Path:
-    """The folder that holds the checkpoint; fetch: a Hub id that is not in the cache is downloaded, and one that is, looked up."""
+    """The folder that holds the checkpoint; ElsewhereError if there is none. fetch: a Hub id that is not in the cache is downloaded, and one that is, looked up; else one
+    that is not whole there is elsewhere.
+    """
     path = Path(source)
     if path.is_dir():
         return path
@@ -142,12 +148,26 @@ def locate(source: str | Path, revision: str | None = None, *, fetch: bool = Tru
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
-            return Path(snapshot_download(str(source), revision=revision, allow_patterns=["*.json", "*.safetensors", "merges.txt", "*.jinja"], local_files_only=not fetch))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-            raise RemaskError(f"cannot fetch {source!r} from the Hub: {str(error).splitlines()[0]}; pass a local folder") from None
-    raise RemaskError(
+            found = Path(snapshot_download(str(source), revision=revision, allow_patterns=["*.json", "*.safetensors", "merges.txt", "*.jinja"], local_files_only=not fetch))
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            kind = (
+                ElsewhereError if isinstance(error, HFValidationError | LocalEntryNotFoundError) else RemaskError
+            )  # an id that the Hub has not may be a folder of another machine
+            raise kind(f"cannot fetch {source!r} from the Hub: {str(error).splitlines()[0]}; pass a local folder") from None
+        if not fetch and not is_whole(found):
+            raise ElsewhereError(f"of {source!r} the cache holds a part; load it once, or pass a local folder")
+        return found
+    raise ElsewhereError(
         f"no checkpoint {str(source)!r}: it is no folder, no shipped name and no Hub id; pass the folder that holds config.json (shipped ones lie in checkpoints/ of a checkout)"
     )
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a checkpoint's configuration and all its files of weights are there."""
+    try:
+        return (folder / "config.json").is_file() and bool(shards(folder))
+    except RemaskError:
+        return False
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -85,8 +85,9 @@ def tensor_parallel(model: LLaDA | Dream, mesh: DeviceMesh | None = None) -> LLa
     if mesh.ndim != 1:
         raise RemaskError(f"mesh has {mesh.ndim} dimensions; pass one of them, as mesh[name]")
     size = mesh.size()
+    there = model.device.type == mesh.device_type  # and then of whatever index: this process's own
     if size == 1:
-        return model.to(mesh.device_type)
+        return model if there else model.to(mesh.device_type)
     blocks: Any = model.parts["blocks"] if isinstance(model, LLaDA) else model.model["layers"]
     attentions = [block if isinstance(model, LLaDA) else block.self_attn for block in blocks]
     for attention in attentions:
@@ -105,7 +106,7 @@ def tensor_parallel(model: LLaDA | Dream, mesh: DeviceMesh | None = None) -> LLa
     elif model.lm_head is not None:
         replace(model, "lm_head", Gathered, mesh)
     model.processes = size
-    return model.to(mesh.device_type)  # what is held whole
+    return model if there else model.to(mesh.device_type)  # what is held whole
 
 
 def replace(module: nn.Module, name: str, kind: type[Split | Summed], mesh: DeviceMesh) -> None:

@@ -11,8 +11,11 @@ from remask.models.base import Network
 def fp8(model: Network) -> Network:
     """The same network with the matrices of its layers in float8 (e4m3), scaled by row, activations scaled as they come; changed in place.
 
+    What was made of its weights before, fused layers or a Captured, is refused from then on, so record it afterwards: Captured(fp8(model)).
     Embedding and head stay: the head's logits decide. Needs a GPU of compute capability 8.9 or more. Not measured by us yet. The fused layers don't take it.
     """
+    if not isinstance(model, Network):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RemaskError(f"float8 is for a network itself, not for {type(model).__name__}; put that around it afterwards: Captured(fp8(model))")
     if model.recorded is not None:
         raise RemaskError("fused layers do not take float8; load the network without fused, or leave out float8")
     if model.processes > 1:

@@ -187,6 +187,21 @@ def test_eval_text_goes_on_by_what_text_and_networks_are_and_not_by_their_names(
     assert re.search(r"holds results of 'real text, text ([0-9a-f]{12}), .*, not of 'real text, text (?!\1)[0-9a-f]{12}, .*; name another folder", refused.stderr)
 
 
+def test_eval_text_does_not_go_on_with_rows_of_other_counts_of_the_same_path(folders, tmp_path):
+    counts = tmp_path / "counts.json"
+    command = ["eval", "text", "--model", str(folders / "model"), "--judge", str(folders / "judge"), "--real", str(folders / "real.xz"), "--out", str(tmp_path / "found")]
+    command += ["-n", "20", "--length", "16", "--sampler", f"pc:background={counts},steps=2"]
+    counts.write_text(str([1] * 20))
+    for again in range(2):
+        assert remask_command(*command).returncode == 0, again
+    counts.write_text(str([2] * 10 + [1] * 10))
+    refused = remask_command(*command)
+    assert refused.returncode == 2
+    assert re.search(
+        r"holds results of 'pc:.* pc:background=([0-9a-f]{12}),steps=2, .*, not of 'pc:.* pc:background=(?!\1)[0-9a-f]{12},steps=2, .*; name another folder", refused.stderr
+    )
+
+
 def test_a_judge_that_reads_both_ways_or_other_ids_is_refused(folders, tmp_path):
     common = ["eval", "text", "--model", str(folders / "model"), "--real", str(folders / "real.xz"), "--out", str(tmp_path), "-n", "20", "--length", "16"]
     done = remask_command(*common, "--judge", str(folders / "model"))
