@@ -33,6 +33,7 @@ def test_a_decoder_is_what_its_spec_string_says(decoder, distance):
     assert remask.parse_decoder(str(decoder)) == decoder
     around = remask.Spaced(decoder, distance)
     assert remask.parse_decoder(str(around)) == around
+    assert remask.parse_decoder(f"spaced:({decoder}),g0={distance}") == around, "the first value needs no name, whatever stands in its parentheses"
 
 
 @settings(deadline=None)

@@ -15,13 +15,15 @@ class Part(Protocol):
     """A frozen dataclass whose fields are its settings. One that checks more calls `super().__post_init__()` first.
 
     unbounded: the settings that may be infinite, of which its docstring says what that means.
+    files: the settings that name a file, which is read when the part is made: a spec string from a stranger may not give them.
     """
 
     unbounded: ClassVar[tuple[str, ...]] = ()
+    files: ClassVar[tuple[str, ...]] = ()
 
     @property
     def contents(self) -> Mapping[str, bytes]:
-        """Of each setting that names a file: what this held when the part was made. Results depend on that, and not on the name."""
+        """Of each of `files` that is given: what it held when the part was made. Results depend on that, and not on the name."""
         return {}
 
     def __post_init__(self) -> None:

@@ -29,19 +29,19 @@ DEEPEST = 16
 """Most parts inside one another: each is a call inside another wherever it is read, and spec strings come from strangers too."""
 
 
-def parse_decoder(text: str) -> Decoder:
-    """A decoder from its spec string; RemaskError names what is wrong and what exists."""
-    return _parse(text, _DECODERS)
+def parse_decoder(text: str, *, files: bool = True) -> Decoder:
+    """A decoder from its spec string; RemaskError names what is wrong and what exists. files: whether settings may name files, which are then read."""
+    return _parse(text, _DECODERS, files=files)
 
 
-def parse_window(text: str) -> Window:
+def parse_window(text: str, *, files: bool = True) -> Window:
     """A window from its spec string."""
-    return _parse(text, _WINDOWS)
+    return _parse(text, _WINDOWS, files=files)
 
 
-def parse_reuse(text: str) -> Reuse:
+def parse_reuse(text: str, *, files: bool = True) -> Reuse:
     """A reuse rule from its spec string."""
-    return _parse(text, _REUSES)
+    return _parse(text, _REUSES, files=files)
 
 
 def parse_sampler(text: str) -> Sampler:
@@ -119,31 +119,33 @@ def _name(text: str) -> str:
     return text.partition(":")[0].strip()
 
 
-def _parse(text: str, registry: Registry) -> Any:
+def _parse(text: str, registry: Registry, *, files: bool = True) -> Any:
     name, rest, kind = _name(text), text.strip().partition(":")[2], registry.kind
     if name not in registry:
         raise RemaskError(f"unknown {kind} {name!r}; choose one of {', '.join(registry)}")
     made = registry[name]
-    values = options(rest, _hints(made), f"{kind} {name!r}")
+    values = options(rest, _hints(made), f"{kind} {name!r}", files=files)
+    if not files and (named := [name for name in made.files if name in values]):
+        raise RemaskError(f"{named[0]} of {kind} {name!r} names a file, which may not be done here; leave it out")
     for field in _fields(made):
         if field.name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise RemaskError(f"{kind} {name!r} needs {field.name}; write {name}:{field.name}=...")
     return made(**values)
 
 
-def options(text: str, hints: Mapping[str, Any], owner: str) -> dict[str, Any]:
+def options(text: str, hints: Mapping[str, Any], owner: str, *, files: bool = True) -> dict[str, Any]:
     """What stands behind a name, "value,key=value,...", as values of the annotated types; a first value without a key is that of the first of `hints`."""
     values: dict[str, Any] = {}
     for index, item in enumerate(_split(text)):
         key, equals, value = item.partition("=")
-        if not equals and index == 0 and hints:
-            key, value = next(iter(hints)), key
+        if index == 0 and hints and (not equals or item.lstrip().startswith("(")):
+            key, value = next(iter(hints)), item
         key = key.strip()
         if key not in hints:
             raise RemaskError(f"unknown parameter {key!r} of {owner}; it takes: {', '.join(hints) or 'none'}")
         if key in values:
             raise RemaskError(f"parameter {key!r} of {owner} is given twice; give it once")
-        values[key] = _read(value.strip(), hints[key], f"{key} of {owner}")
+        values[key] = _read(value.strip(), hints[key], f"{key} of {owner}", files=files)
     return values
 
 
@@ -166,19 +168,19 @@ def _split(text: str) -> list[str]:
     return [*parts, current] if current or parts else []
 
 
-def _read(text: str, hint: Any, where: str) -> Any:
+def _read(text: str, hint: Any, where: str, *, files: bool) -> Any:
     """The text as the annotated type."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         if text.lower() == "none" and type(None) in get_args(hint):
             return None
-        return _read(text, next(arm for arm in get_args(hint) if arm is not type(None)), where)
+        return _read(text, next(arm for arm in get_args(hint) if arm is not type(None)), where, files=files)
     if origin is Literal:
         if text not in get_args(hint):
             raise RemaskError(f"{where} is {text!r}; it must be one of {', '.join(map(str, get_args(hint)))}")
         return text
     if origin is tuple:
-        return tuple(_read(one, get_args(hint)[0], where) for one in text.split("+") if one)
+        return tuple(_read(one, get_args(hint)[0], where, files=files) for one in text.split("+") if one)
     if hint is bool:
         if text.lower() not in ("true", "false"):
             raise RemaskError(f"{where} is {text!r}; it must be true or false")
@@ -187,7 +189,7 @@ def _read(text: str, hint: Any, where: str) -> Any:
         if hint is registry.base:
             if not (text.startswith("(") and text.endswith(")")):
                 raise RemaskError(f"{where} is {text!r}; a part as a value stands in parentheses")
-            return _parse(text[1:-1], registry)
+            return _parse(text[1:-1], registry, files=files)
     try:
         value = hint(text)
         if value != value:

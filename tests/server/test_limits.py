@@ -70,6 +70,15 @@ def test_a_bad_body_is_refused_in_openai_s_shape_and_names_the_field(server, cas
     assert answer["error"]["message"]
 
 
+def test_a_body_may_not_name_a_file_of_the_server_and_cannot_tell_whether_there_is_one(server, tmp_path):
+    (tmp_path / "counts.json").write_text("[1, 2, 3]")
+    for spec in ("pc:background={}", "spaced:(pc:lam=0,background={})"):
+        answers = [post(server, "/v1/completions", {"prompt": "a", "decoder": spec.format(tmp_path / name)}) for name in ("counts.json", "absent.json")]
+        assert answers[0] == answers[1]
+        assert answers[0][0] == 400
+        assert "background of decoder 'pc' names a file" in answers[0][1]["error"]["message"]
+
+
 def test_a_fraction_may_have_many_digits(server):
     assert post(server, "/v1/completions", {"prompt": "a", "max_tokens": 1, "decoder": "threshold:tau=0.123456789"})[0] == 200
 

@@ -52,6 +52,7 @@ class PC(Decoder):
     background: str | None = None
     steps: int | None = None
     mask_candidates: bool = False
+    files: ClassVar[tuple[str, ...]] = ("background",)
     papers: ClassVar[tuple[Paper, ...]] = (UNCODE,)
 
     def __post_init__(self) -> None:

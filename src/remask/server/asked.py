@@ -71,12 +71,12 @@ def asked(body: CompletionBody | ChatBody, model: Any, *, longest: int, deadline
     return Asked(requests, first, last, stops, () if infills else end_ids(model), parts["decoder"].revises, seed)
 
 
-def part(text: str, parse: Callable[[str], Any], name: str) -> Any:
-    """A part from its spec string."""
+def part(text: str, parse: Callable[..., Any], name: str) -> Any:
+    """A part from its spec string, which names no files."""
     if re.search(rf"(?<![.\d])\d{{{MOST_DIGITS + 1},}}", text):
         raise Refused(f"{name} holds a number of more than {MOST_DIGITS} digits; use a smaller one", param=name)
     try:
-        return parse(text)
+        return parse(text, files=False)
     except (ValueError, TypeError, OverflowError) as error:
         raise Refused(str(error), param=name) from None
 
