@@ -140,7 +140,7 @@ def launch(logits: Tensor, mask_id: int, uniform: Tensor | None, before: Tensor 
     options = {"MASK": mask_id, "BLOCK": BLOCK}
     _blocks[(rows, count)](
         logits, logits.stride(0), before, 0 if before is None else before.stride(0), at, part, token, exact, columns, count,
-        DRAWS=uniform is not None, MOVES=before is not None, num_warps=8, **options,
+        DRAWS=uniform is not None, MOVES=before is not None, num_warps=4, **options,
     )  # fmt: skip
     _rows[(rows,)](part, token, out, best, columns, count, COUNT=wide, MOVES=before is not None, num_warps=1)
     found = {"weight": out[0], "second": out[1], "token": best, "entropy": out[2], "total": out[3]}
