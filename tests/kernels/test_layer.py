@@ -253,6 +253,36 @@ def test_few_rows_in_bfloat16_go_through_our_own_products(monkeypatch, way, rows
 
 
 @pytest.mark.skipif(not has_triton(), reason="needs Triton")
+@pytest.mark.parametrize("way", WAYS[1:])
+@pytest.mark.parametrize("rows", [20, 40])
+@pytest.mark.parametrize("kind", ["linear", "gate", "mix", "add"])
+def test_the_tiles_of_a_network_of_eight_billion_compute_the_same(monkeypatch, way, rows, kind):
+    """Small products are cut finer, so that the tiles which large ones take would be met by no other test."""
+    from remask.kernels import layer_triton
+
+    monkeypatch.setattr(layer_triton, "room_of", lambda device: (1, 232_448))  # of one multiprocessor, which 64 columns are enough for
+    tile, table = layer_triton.tile_of(kind, torch.empty(rows, 1, dtype=torch.bfloat16), 12_288), layer_triton.TILES if rows <= 32 else layer_triton.LARGER_TILES
+    assert (tile["COLUMNS"], tile["INNER"], tile["num_warps"], tile["num_stages"], tile["TURNED"]) == table[kind]
+    x, width, heads = random(rows, 300, dtype=torch.bfloat16), 128, 2
+    weight = random(3 * heads * width, 300, seed=1, dtype=torch.bfloat16) / 8
+    product = x.double() @ weight.double().T
+    if kind == "mix":
+        cos, sin = (each[:, 0] for each in rotary(torch.arange(rows)[None], width, 1e4))
+        found = mix_kernel(Normal(on(way, x)), *(on(way, each) for each in (weight, None, cos, sin)), None, None, None, heads, shape=(1, rows))
+        for each, other in zip(found, turn_twin(product.float().view(1, rows, -1), cos, sin, None, None, None, heads), strict=True):
+            close(way, each, other.double())
+    elif kind == "add":
+        residual, norm = random(rows, len(weight), seed=2, dtype=torch.bfloat16), random(len(weight), seed=3, dtype=torch.bfloat16)
+        now, normal = added_kernel(on(way, x), on(way, weight), None, on(way, residual.clone()), on(way, norm), 0.1)
+        close(way, now, residual.double() + product)
+        close(way, whole(normal), norm_of(residual.double() + product, norm))
+    else:
+        gate, up = product.chunk(2, 1)
+        found = linear_kernel(Normal(on(way, x)), on(way, weight), gated=kind == "gate")
+        close(way, found, torch.nn.functional.silu(gate) * up if kind == "gate" else product)
+
+
+@pytest.mark.skipif(not has_triton(), reason="needs Triton")
 @pytest.mark.parametrize(
     ("kind", "rows", "room", "stages"),
     [("add", 32, 232_448, 6), ("add", 32, 166_912, 5), ("add", 64, 101_376, 4), ("gate", 20, 232_448, 3), ("gate", 64, 49_152, 3), ("mix", 1, 65_536, 3), ("add", 64, 16_384, 1)],

@@ -106,3 +106,17 @@ def test_the_twin_takes_rows_a_few_at_a_time(monkeypatch):
     parts = twin(logits, uniform=uniform, before=logits.flip(0))
     for name in ("weight", "second", "token", "entropy", "total", "drawn", "moved"):
         assert torch.equal(getattr(whole, name), getattr(parts, name))
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_numbers_are_float32_whatever_torch_makes_of_none(way):
+    logits, before = rows(3, 50).bfloat16(), rows(3, 50, 1).bfloat16()
+    expected = run(way, logits, before=before)
+    torch.set_default_dtype(torch.float16)
+    try:
+        found = run(way, logits, before=before)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for field in ("weight", "second", "entropy", "total", "moved"):
+        assert getattr(found, field).dtype == torch.float32
+        assert torch.equal(getattr(found, field), getattr(expected, field))

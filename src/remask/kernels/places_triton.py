@@ -68,7 +68,7 @@ def launch_spread(found: Tail, logits: Tensor, asked: Tensor, everywhere: bool) 
     """The fields of a Spread in order; see remask.kernels.places."""
     rows, length = asked.shape
     draws, moves = found.drawn is not None, found.moved is not None
-    numbers = torch.empty(5, rows, length, device=asked.device)
+    numbers = torch.empty(5, rows, length, dtype=torch.float32, device=asked.device)
     token = torch.empty(rows, length, dtype=torch.int64, device=asked.device)
     candidates = torch.empty_like(token) if draws else token
     bad = torch.empty(rows, dtype=torch.bool, device=asked.device)

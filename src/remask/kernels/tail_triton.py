@@ -130,10 +130,10 @@ def launch(logits: Tensor, mask_id: int, uniform: Tensor | None, before: Tensor 
     rows, columns = logits.shape
     count = triton.cdiv(columns, BLOCK)
     wide = triton.next_power_of_2(count)
-    part = torch.empty(7 if before is not None else 4, rows, count, device=logits.device)
+    part = torch.empty(7 if before is not None else 4, rows, count, dtype=torch.float32, device=logits.device)
     token = torch.empty(rows, count, dtype=torch.int32, device=logits.device)
     exact = torch.empty(rows if uniform is not None else 0, count, dtype=torch.float64, device=logits.device)
-    out = torch.empty(5, rows, device=logits.device)
+    out = torch.empty(5, rows, dtype=torch.float32, device=logits.device)
     best = torch.empty(rows, dtype=torch.int64, device=logits.device)
     if before is not None and at is None:
         at = torch.arange(rows, device=logits.device)
