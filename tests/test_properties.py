@@ -3,6 +3,7 @@
 import contextlib
 import sys
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as some
@@ -135,3 +136,11 @@ def test_the_longest_prefix_passes_but_for_its_least_and_its_most(scores, data, 
     kept = max(passing, at_least) if at_most is None else min(max(passing, at_least), at_most)
     found = longest_prefix(torch.tensor([scores]), torch.tensor([eligible]), lambda falling: falling >= tau, at_least=at_least, at_most=at_most)
     assert found[0].nonzero()[:, 0].tolist() == sorted(order[:kept])
+
+
+def test_a_part_that_reads_files_and_does_not_say_by_which_settings_is_not_for_strangers(monkeypatch):
+    assert remask.parse_decoder("pc:lam=0", files=False) == remask.PC(lam=0)
+    monkeypatch.setattr(remask.PC, "files", ())
+    with pytest.raises(remask.RemaskError, match="decoder 'pc' reads files and does not say which settings name them"):
+        remask.parse_decoder("pc:lam=0", files=False)
+    assert remask.parse_decoder("pc:lam=0") == remask.PC(lam=0)
