@@ -155,6 +155,21 @@ def test_a_weight_made_of_several_tensors_is_where_these_are():
     assert places(linear) != before
 
 
+@pytest.mark.parametrize("way", [copy.deepcopy, Fused.joined, Fused.compiled])
+def test_a_copy_of_fused_layers_is_refused_like_new_ones_of_a_network_that_was_split_or_turned_since(way, monkeypatch):
+    model = network("llada")
+    made = Fused(model)
+    monkeypatch.setattr(model, "processes", 2)
+    with pytest.raises(remask.RemaskError, match="do not take a network split over 2 processes"):
+        way(made)
+    monkeypatch.setattr(model, "processes", 1)
+    HEAD(model)
+    assert torch.equal(way(made).head(torch.ones(1, 1, 32)), Fused(model).head(torch.ones(1, 1, 32)))
+    in_eight_bits(model)
+    with pytest.raises(remask.RemaskError, match="do not take weights of TwoTensor"):
+        made.joined()
+
+
 def test_weights_of_a_class_of_their_own_have_no_fused_layers():
     model = network("llada")
     in_eight_bits(model)

@@ -140,10 +140,6 @@ class Fused:
     """A Body (remask.models.bodies) of a LLaDA with rotary positions or of a Dream. The model's own weights become views of the joined ones; a copy joins its own."""
 
     def __init__(self, model: LLaDA | Dream) -> None:
-        if not isinstance(model, LLaDA | Dream) or (isinstance(model, LLaDA) and not model.rope):
-            raise RemaskError(f"{type(model).__name__} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out body=, or pass the model itself")
-        if model.processes > 1:
-            raise RemaskError(f"fused layers do not take a network split over {model.processes} processes; leave out body=, or load it anew")
         self.model = model
         self.many: Callable[..., Tensor] | None = None
         self.compiles = False
@@ -157,8 +153,12 @@ class Fused:
         self.join()
 
     def join(self) -> None:
-        """Join the model's weights where they aren't, and note where they lie."""
+        """Join the model's weights where they aren't, and note where they lie; a RemaskError if it is none that can be joined."""
         model = self.model
+        if not isinstance(model, LLaDA | Dream) or (isinstance(model, LLaDA) and not model.rope):
+            raise RemaskError(f"{type(model).__name__} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out body=, or pass the model itself")
+        if model.processes > 1:
+            raise RemaskError(f"fused layers do not take a network split over {model.processes} processes; leave out body=, or load it anew")
         self.theta, self.head_width = model.theta, model.head_width
         blocks: Any = model.parts["blocks"] if isinstance(model, LLaDA) else model.model["layers"]
         read = of_llada if isinstance(model, LLaDA) else of_dream
