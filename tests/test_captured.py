@@ -219,6 +219,33 @@ def test_a_run_that_another_has_replaced_says_so():
         list(first)
 
 
+@pytest.mark.parametrize("cause", ["memory", "sessions", "caller"])
+def test_a_run_whose_session_was_dropped_says_so(monkeypatch, cause):
+    """Also where its shape was decoded again since: it would go on with what the other recorded, and end with masks."""
+    model, parts = network("grouped"), {"decoder": remask.LowConfidence(), "reuse": remask.Dual(), "window": remask.Blocks(6)}
+    captured = Captured(model, body=Fused(model), sessions=1 if cause == "sessions" else 4)
+    replaying(monkeypatch, captured)
+    for _ in range(3):
+        list(remask.denoise(captured, canvas(new=18), **parts))
+    first = remask.denoise(captured, canvas(new=18), **parts)
+    next(first)
+    if cause == "caller":
+        captured.drop(*captured.sessions)
+    elif cause == "memory":
+        usual, once = Fused.whole, [True]
+        monkeypatch.setattr(Fused, "whole", lambda *given, **more: full() if once and once.pop() else usual(*given, **more))
+    list(remask.denoise(captured, canvas(new=6), **parts))
+    for _ in range(3):
+        list(remask.denoise(captured, canvas(new=18), seed=3, **parts))
+    why = {
+        "memory": "since memory did not suffice for another; finish",
+        "sessions": r"since more shapes and plans were begun than sessions \(1\); .* raise sessions=",
+        "caller": "by the caller",
+    }
+    with pytest.raises(remask.RemaskError, match=f"a run of 3 rows of 23 positions was dropped {why[cause]}"):
+        list(first)
+
+
 @pytest.mark.parametrize("reuse", ["fresh", "dual", "surelock:eps=0.1"])
 def test_padding_anywhere_computes_the_same(reuse):
     tokens = torch.tensor([[0, 0, 3, 1, 4, 19, 19, 19, 19, 19, 0, 0, 0], [0, 0, 1, 5, 9, 2, 19, 19, 19, 19, 19, 0, 0]])
@@ -414,6 +441,11 @@ def test_memory_that_does_not_suffice_names_the_batch_that_would_fit(monkeypatch
             remask.decode(captured, [[3, 1]] * 4, **TIGHT)
     with pytest.raises(remask.RemaskError, match="not even one would"):
         remask.decode(captured, [[3, 1]], **TIGHT)
+    monkeypatch.setattr(Fused, "whole", full)
+    for reuse, advised in (("fresh", False), ("surelock", True)):
+        with pytest.raises(remask.RemaskError, match=r"not even one would: shorten the canvas") as error:
+            remask.decode(captured, [[3, 1]], max_new_tokens=12, reuse=remask.parse_reuse(reuse))
+        assert ("--reuse fresh" in str(error.value)) == advised
 
 
 @pytest.mark.parametrize("pass_", ["whole", "chosen"])

@@ -41,7 +41,8 @@ class Captured:
     Tokens, forwards and positions are those of the model itself up to rounding (a bucket's matrix products have other sizes). The head runs only at
     positions that a part reads, and of logits nothing is kept unless the reuse rule compares posteriors, so `step.prediction` has scores but no logits. Where
     the rule covers what may be written (`Reuse.covers`) a body may make the states of its last layer at those positions alone, as Fused does, and none is kept.
-    The host waits once a pass, for seven numbers. One run at a time of the same shape and plan. Rows that are done are still computed until all are: an engine should replace them.
+    The host waits once a pass, for seven numbers. Rows that are done are still computed until all are: an engine should replace them.
+    One run at a time of the same shape and plan, and no more runs at a time than sessions. A copy, deep or by pickle, records anew.
 
     graphs: most graphs kept. sessions: most combinations of batch, length and plan kept, with their stores; the least recently used goes first.
     sizes: of passes above 128 positions of all rows, between a power of two and the next. With more of them fewer positions are computed in vain, and more passes
@@ -62,11 +63,22 @@ class Captured:
         self.vocab_size: int = getattr(model, "vocab_size", model.mask_id + 1)
         self.evaluations: int = model.evaluations
         self.shift: int = model.shift
-        self.held = Held(model, "Captured(model) was")
         self.config: Any = getattr(model, "config", {})
         self.tokenizer: Any = getattr(model, "tokenizer", None)
-        self.recorder = Recorder(torch.device(getattr(model, "device", None) or "cpu"), most=graphs)
+        self.begin(graphs)
+
+    def begin(self, graphs: int) -> None:
+        """With nothing recorded, on the weights as they lie."""
+        self.held = Held(self.model, "Captured(model) was")
+        self.recorder = Recorder(torch.device(self.device or "cpu"), most=graphs)
         self.sessions: OrderedDict[Key, Session] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("held", "recorder", "sessions")} | {"graphs": self.recorder.most}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.begin(self.__dict__.pop("graphs"))
 
     @property
     def device(self) -> torch.device | None:
@@ -101,8 +113,8 @@ class Captured:
     def passes(self, state: State, plan: Plan) -> Iterator[Step]:
         """Step after step until every row is done; the next pass is under way when a step is handed out.
 
-        Where memory does not suffice all other sessions are dropped, and the run begins again if no step of it was handed out: a pass writes into what it reads,
-        so that one which broke off cannot be made again alone.
+        Where memory does not suffice all other sessions are dropped, with their runs that are under way, and the run begins again if no step of it was handed out:
+        a pass writes into what it reads, so that one which broke off cannot be made again alone.
         """
         self.held.check()
         check_fixed(plan, state)
@@ -118,7 +130,7 @@ class Captured:
                 pass  # it holds what broke off
             else:
                 return
-            self.drop(*self.sessions)
+            self.drop(*self.sessions, why="since memory did not suffice for another; finish one before the next")
             if not again:
                 break
         rows, length = state.canvas.shape
@@ -129,13 +141,16 @@ class Captured:
         if key not in self.sessions:
             self.sessions[key] = Session(self, key)
         self.sessions.move_to_end(key)
-        self.drop(*list(self.sessions)[: -self.most_sessions])
+        self.drop(
+            *list(self.sessions)[: -self.most_sessions],
+            why=f"since more shapes and plans were begun than sessions ({self.most_sessions}); finish one before the next, or raise sessions=",
+        )
         return self.sessions[key]
 
-    def drop(self, *keys: Key) -> None:
-        """End sessions, and forget what was recorded for them."""
+    def drop(self, *keys: Key, why: str = "by the caller; begin it again") -> None:
+        """End sessions, and forget what was recorded for them. A run that is under way raises at its next step, which says why."""
         for key in keys:
-            del self.sessions[key]
+            self.sessions.pop(key).end(why)
             self.recorder.forget(key)
 
     def fitting(self, rows: int, length: int, plan: Plan) -> str:
@@ -143,7 +158,8 @@ class Captured:
         each, free = self.body.bytes_per_row(length, stores=plan.reuse.stores, compares=plan.reuse.compares), self.free()
         most = rows - 1 if each is None or free is None else min(rows - 1, free // (2 * each))
         if most < 1:
-            return "not even one would: shorten the canvas, or keep nothing of it (reuse=Fresh(), --reuse fresh)"
+            keeps = plan.reuse.stores or plan.reuse.compares
+            return "not even one would: shorten the canvas" + (", or keep nothing of it (reuse=Fresh(), --reuse fresh)" if keeps else "")
         return "use fewer rows (--batch)" if each is None or free is None else f"about {most} would (--batch {most})"
 
     def free(self) -> int | None:
@@ -171,6 +187,7 @@ class Session:
         self.eos_ids, self.evaluations, self.forgets = owner.eos_ids, owner.evaluations, forgets(self.plan, self.body.shift)
         self.places: State | None = None
         self.bucket, self.turn = Bucket(None, 0, first=True), 0
+        self.ended: str | None = None
         self.joined: Joined | None = Joined(partial(Session.concluded, proxy(self)))  # of itself it would keep its memory until the garbage collector comes by
 
     def steps(self, state: State) -> Iterator[Step]:
@@ -195,7 +212,14 @@ class Session:
                 return
             if turn != self.turn:
                 raise RemaskError("another run of this shape and plan has begun on the same Captured model; finish one before the next, or make a second Captured(model)")
+            if self.ended is not None:
+                rows, length = state.canvas.shape
+                raise RemaskError(f"a run of {rows} rows of {length} positions was dropped {self.ended}")
             seen, late = following
+
+    def end(self, why: str) -> None:
+        """Give its memory back; a run of it goes no further."""
+        self.ended, self.places = why, None
 
     def first(self, state: State) -> tuple[Step, Late]:
         """The pass that finds nothing kept. In a session's first run it is not recorded: its state is moved to where recorded passes look for it."""

@@ -1,5 +1,7 @@
 """What was made of a network's weights says so at its next use when they no longer lie there."""
 
+import copy
+import pickle
 import re
 
 import pytest
@@ -12,6 +14,7 @@ from remask.models.fused_model import FusedModel
 from remask.models.guidance import Guided
 from remask.models.held import places
 from remask.models.parallel import SPLIT
+from remask.models.store import Chosen, Memory
 from remask.models.weights import place
 from tests.networks import canvas, network
 
@@ -28,7 +31,31 @@ def put_in_anew(model):
         place(model, name, tensor)
 
 
-CHANGES = {"float8": in_eight_bits, "put in anew": put_in_anew, "another type": lambda model: model.double(), "another device": lambda model: model.to("meta")}
+def assigned(name):
+    """One tensor alone put in anew."""
+
+    def change(model):
+        model.load_state_dict({name: network("llada", seed=1).state_dict()[name]}, assign=True, strict=False)
+
+    return change
+
+
+def another_module(model):
+    block = network("llada", seed=1).parts["blocks"][1]
+    model.parts["blocks"][1].ff_out = block.ff_out
+
+
+HEAD = assigned("model.transformer.ff_out.weight")
+CHANGES = {
+    "float8": in_eight_bits,
+    "put in anew": put_in_anew,
+    "another type": lambda model: model.double(),
+    "another device": lambda model: model.to("meta"),
+    "head": HEAD,
+    "embedding": assigned("model.transformer.wte.weight"),
+    "last layer": assigned("model.transformer.blocks.2.attn_out.weight"),
+    "another module": another_module,
+}
 MADE = {
     "fused": (FusedModel, "its fused layers were"),
     "captured": (remask.Captured, "Captured(model) was"),
@@ -53,6 +80,45 @@ def test_weights_that_were_changed_behind_what_holds_them_are_noticed(kind, chan
     CHANGES[change](model)
     with pytest.raises(remask.RemaskError, match=re.escape(f"put in anew after {what} made of them; make that again")):
         decoded(made)
+
+
+def test_a_head_that_was_changed_is_noticed_by_passes_of_the_models_own_layers_too():
+    model = network("llada")
+    made, first = FusedModel(model), canvas()
+    HEAD(model)
+    with pytest.raises(remask.RemaskError, match="put in anew after its fused layers were made of them"):
+        made.hidden(first.tokens, first.real, memory=Memory(Chosen(), None))
+
+
+COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda made: pickle.loads(pickle.dumps(made))}
+
+
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("kind", ["fused", "captured", "captured fused"])
+def test_a_copy_decodes_and_is_made_of_weights_of_its_own(kind, way, used):
+    """And shares memory with its own network, as what it was copied of does."""
+    made, other = (MADE[kind][0](network("llada", seed=seed)) for seed in (0, 1))
+    expected = decoded(made) if used else decoded(network("llada"))
+    copied = COPIES[way](made)
+    assert torch.equal(decoded(copied), expected)
+    own = copied.own if kind == "fused" else copied.model
+    own.load_state_dict(network("llada", seed=1).state_dict())
+    assert torch.equal(decoded(copied), decoded(other))
+    assert torch.equal(decoded(made), expected)
+    HEAD(own)
+    with pytest.raises(remask.RemaskError, match="make that again"):
+        decoded(copied)
+    assert torch.equal(decoded(made), expected)
+
+
+def test_a_copy_of_a_captured_model_keeps_its_settings_and_records_anew():
+    made = remask.Captured(network("llada"), graphs=5, sessions=2, sizes=3, lengths=4)
+    decoded(made)
+    copied = copy.deepcopy(made)
+    assert (copied.recorder.most, copied.most_sessions, copied.sizes, copied.lengths) == (5, 2, 3, 4)
+    assert not copied.sessions
+    assert len(made.sessions) == 1
 
 
 @pytest.mark.parametrize("kind", MADE)
@@ -87,6 +153,21 @@ def test_a_weight_made_of_several_tensors_is_where_these_are():
     assert places(linear) == before
     model.double()
     assert places(linear) != before
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, Fused.joined, Fused.compiled])
+def test_a_copy_of_fused_layers_is_refused_like_new_ones_of_a_network_that_was_split_or_turned_since(way, monkeypatch):
+    model = network("llada")
+    made = Fused(model)
+    monkeypatch.setattr(model, "processes", 2)
+    with pytest.raises(remask.RemaskError, match="do not take a network split over 2 processes"):
+        way(made)
+    monkeypatch.setattr(model, "processes", 1)
+    HEAD(model)
+    assert torch.equal(way(made).head(torch.ones(1, 1, 32)), Fused(model).head(torch.ones(1, 1, 32)))
+    in_eight_bits(model)
+    with pytest.raises(remask.RemaskError, match="do not take weights of TwoTensor"):
+        made.joined()
 
 
 def test_weights_of_a_class_of_their_own_have_no_fused_layers():

@@ -137,21 +137,35 @@ def plain_layer(x: Tensor, layer: Layer, reading: Reading, heads: int, eps: floa
 
 
 class Fused:
-    """A Body (remask.models.bodies) of a LLaDA with rotary positions or of a Dream. The model's own weights become views of the joined ones."""
+    """A Body (remask.models.bodies) of a LLaDA with rotary positions or of a Dream. The model's own weights become views of the joined ones; a copy joins its own."""
 
     def __init__(self, model: LLaDA | Dream) -> None:
+        self.model = model
+        self.many: Callable[..., Tensor] | None = None
+        self.compiles = False
+        self.join()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("model", "many", "compiles")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.join()
+
+    def join(self) -> None:
+        """Join the model's weights where they aren't, and note where they lie; a RemaskError if it is none that can be joined."""
+        model = self.model
         if not isinstance(model, LLaDA | Dream) or (isinstance(model, LLaDA) and not model.rope):
             raise RemaskError(f"{type(model).__name__} has no fused layers; they are for LLaDA with rotary positions and Dream: leave out body=, or pass the model itself")
         if model.processes > 1:
             raise RemaskError(f"fused layers do not take a network split over {model.processes} processes; leave out body=, or load it anew")
-        self.model, self.theta, self.head_width = model, model.theta, model.head_width
+        self.theta, self.head_width = model.theta, model.head_width
         blocks: Any = model.parts["blocks"] if isinstance(model, LLaDA) else model.model["layers"]
         read = of_llada if isinstance(model, LLaDA) else of_dream
         for each in (each for block in blocks for each in block.modules() if isinstance(each, nn.Linear)):
             if type(each.weight) is not nn.Parameter:  # those of torchao are of classes of their own
                 raise RemaskError(f"fused layers do not take weights of {type(each.weight).__name__}; leave out float8, or body= and fused")
         self.layers = [read(block) for block in blocks]
-        self.held = Held(blocks[0], "its fused layers were")  # of one layer, since every pass looks: what changes a network changes all
         attention = blocks[0] if isinstance(model, LLaDA) else blocks[0].self_attn
         self.heads, self.key_heads = attention.heads, attention.key_heads
         parts: Any = model.parts if isinstance(model, LLaDA) else model.model
@@ -160,11 +174,10 @@ class Fused:
         own: Any = parts._modules.get("ff_out") if isinstance(model, LLaDA) else model.lm_head
         self.last: Tensor = self.embedding.weight if own is None else own.weight
         self.last_bias: Tensor | None = None if own is None else own.bias
-        self.many: Callable[..., Tensor] | None = None
-        self.compiles = False
         assert model.max_length is not None, "both families say how long a row may be"
         longest = torch.arange(model.max_length, device=self.last.device)[None]
         self.cos, self.sin = (angle[0, 0] for angle in rotary(longest, self.head_width, self.theta))  # (most positions, E) each
+        self.held = Held(model, "its fused layers were")
 
     def joined(self) -> Fused:
         """The same weights; what follows the network (decoder, canvas, reuse rule, flags) is compiled into a few launches, once for a shape and plan, in seconds.

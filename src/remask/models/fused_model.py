@@ -53,6 +53,7 @@ class FusedModel(Network):
     def hidden(self, tokens: Tensor, real: Tensor | None, sigma: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         """See Network.hidden; with a memory by the model's own layers."""
         if memory is not None:
+            self.layers.held.check()  # the head is theirs
             return self.own.hidden(tokens, real, sigma, memory)
         real = torch.ones_like(tokens, dtype=torch.bool) if real is None else real
         return self.forward(Canvas(tokens, real, real, self.mask_id))[0]
