@@ -94,7 +94,7 @@ def compare(
     seed: int = 0,
     report: Callable[[int], None] | None = None,
 ) -> Iterator[dict[str, dict[str, Any]]]:
-    """After every batch a summary per contender (its parts as keyword arguments) of all batches so far, and one of no items. Recorded passes are replayed (evaluation.replaying)."""
+    """After every batch a summary per contender (its parts as keyword arguments) of all batches so far; one of no items. Recorded passes are replayed (evaluation.replaying)."""
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     for start in range(0, max(1, len(items)), batch):
         chosen = items[start : start + batch]
