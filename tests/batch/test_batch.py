@@ -14,6 +14,7 @@ from remask.batch import Settings, run
 from remask.batch.results import Results
 from remask.batch.run import read, through
 from remask.engine import Engine
+from remask.spec import content_settings
 from remask.trace.file import TraceFile
 from remask.trace.file import read as read_trace
 from remask.trace.record import replay
@@ -33,6 +34,24 @@ def records(path):
 
 def complete(source, out, model, settings=SETTINGS, **engine):
     return run(source, out, settings, lambda lines: through(Engine(model, **{"max_rows": 4, "queue": 4, **engine}), lines, settings))
+
+
+def overtaken(folder, out, work):
+    """The records of a run that loses its background file as soon as its work begins, and finds one that was not there; the second line spells its key otherwise."""
+    held, late = folder / "held.json", folder / "late.json"
+    lines = [{"prompt": "12"}, {"prompt": "12", "decoder": f"pc:background={held},lam=0"}, {"prompt": "12", "decoder": f"pc:background={late}"}, {"prompt": "12", "top_k": 3}]
+    source = write(folder / "in.jsonl", [lines[0], json.dumps(lines[1]).replace("decoder", "d\\u0065coder"), *lines[2:]])
+    held.write_text(json.dumps([1] * 6 + [10**6] * 5))
+    late.unlink(missing_ok=True)
+    settings = Settings(decoder=f"pc:background={held}", max_new_tokens=8)
+
+    def begun(waiting):
+        held.write_text("no counts")
+        late.write_text(json.dumps([1] * 11))
+        return work(waiting, settings)
+
+    run(source, out, settings, begun)
+    return records(out)
 
 
 def many(count, seed=0):
@@ -137,6 +156,24 @@ def test_a_file_that_ends_anywhere_is_continued(checkpoint, tmp_path):
         out.write_bytes(whole[:end])
         complete(source, out, model)
         assert out.read_bytes() == whole
+
+
+def test_a_run_decodes_with_what_it_noted_though_a_file_is_replaced_meanwhile(checkpoint, tmp_path):
+    model, decoded = remask.load(checkpoint), []
+
+    class Seen(Engine):
+        def submit(self, request):
+            decoded.append(request.decoder)
+            return super().submit(request)
+
+    made = overtaken(tmp_path, tmp_path / "out.jsonl", lambda lines, settings: through(Seen(model), lines, settings))
+    assert ["error" in record for record in made] == [False, False, True, False]
+    assert made[2]["error"].startswith("cannot read"), "a file that comes later comes too late"
+    assert {decoder.contents["background"] for decoder in decoded} == {json.dumps([1] * 6 + [10**6] * 5).encode()}
+    assert {decoder.lam for decoder in decoded} == {0, 0.25}
+    assert made[0]["settings"]["decoder_content"] == content_settings({"decoder": next(decoder for decoder in decoded if decoder.lam)})["decoder_content"]
+    with pytest.raises(RemaskError, match=r"held\.json"):  # nothing is kept beyond a run
+        Settings(decoder=f"pc:background={tmp_path / 'held.json'}")
 
 
 def test_what_is_done_is_not_done_again(checkpoint, tmp_path):

@@ -11,7 +11,7 @@ from remask.batch.run import through
 from remask.engine import Engine
 from remask.models.fused_model import FusedModel
 from remask.trace.file import TraceFile, read
-from tests.batch.test_batch import complete, many, write
+from tests.batch.test_batch import complete, many, overtaken, write
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'remask[ray]'")
 
@@ -30,6 +30,14 @@ def test_two_workers_complete_what_one_engine_completes(checkpoint, tmp_path):
     complete(source, tmp_path / "alone.jsonl", remask.load(checkpoint), settings)
     assert run(source, tmp_path / "ray.jsonl", settings, lambda lines: through_ray(lines, settings, model=str(checkpoint), rows=1)) == 1
     assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "alone.jsonl").read_bytes()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_decode_with_the_files_as_the_run_noted_them(checkpoint, tmp_path):
+    alone = overtaken(tmp_path, tmp_path / "alone.jsonl", lambda lines, settings: through(Engine(remask.load(checkpoint)), lines, settings))
+    spread = overtaken(tmp_path, tmp_path / "ray.jsonl", lambda lines, settings: through_ray(lines, settings, model=str(checkpoint), rows=1))
+    assert spread == alone
+    assert ["error" in record for record in spread] == [False, False, True, False]
 
 
 @pytest.mark.usefixtures("cluster")

@@ -383,6 +383,7 @@ def test_bench_compares_with_one_token_per_forward(checkpoint, tmp_path):
     assert "threshold:tau=0" in shown
     assert found["threshold:tau=0"]["forwards_per_row"] == 1
     assert found["low_confidence"]["items"] == 3
+    assert remask_command(*("0" if word == "3" else word for word in arguments)).returncode == 0, "of no items"
 
 
 FRONTIER = ["bench", "frontier", "sudoku4", "--valid", "2", "--test", "3", "--decoders", "threshold factor:f=1 low_confidence:steps=2"]
@@ -486,6 +487,24 @@ def test_a_bench_in_recorded_passes_times_replayed_ones_and_says_how(bench, chec
     assert {"model": str(checkpoint), "computed": "fused captured"}.items() <= json.loads((tmp_path / "out").read_text()).items()
     assert runs == [("Fused", None)] * 3, "the runs that recorded, and the one after, of no padding"
     assert set(rooms) == {1}, "as many as there are contenders"
+
+
+@pytest.mark.parametrize("bench", ["decoders", "reuse"])
+def test_a_bench_that_never_ends_recording_keeps_the_batches_before_and_names_options(bench, checkpoint, tmp_path, monkeypatch):
+    def padded(captured, state):
+        """A single row, of the second batch, always records a pass."""
+        captured.recorder.slow += len(state.canvas.tokens) == 1
+        return state
+
+    monkeypatch.setattr(remask.Captured, "padded", padded)
+    words = ["bench", bench, "sudoku4", "--model", str(checkpoint), "-n", "3", "--batch", "2", "--captured", "--out", str(tmp_path / "out")]
+    one = ["--decoder", "low_confidence"] if bench == "decoders" else ["--reuse", "fresh"]
+    ended = remask_command(*words, *one)
+    assert ended.returncode == 2
+    assert "leave out --captured, or try a smaller --batch" in ended.stderr
+    kept = json.loads((tmp_path / "out").read_text())
+    assert [figures["items"] for figures in kept[bench].values()] == [2]
+    assert kept["batch"] == 2
 
 
 GENERATE = ["--max-new-tokens", "6", "--json"]

@@ -46,6 +46,6 @@ def test_a_model_that_records_nothing_is_run_once():
 def test_what_never_ends_recording_is_no_figure(monkeypatch):
     captured, runs = Captured(network("llada"), graphs=1), []
     replaying(monkeypatch, captured)
-    with pytest.raises(remask.RemaskError, match=r"for the 6th time; make Captured\(graphs=, sessions=\) larger, or leave out --captured"):
+    with pytest.raises(remask.RemaskError, match=r"for the 6th time; leave out --captured, or try a smaller --batch; from Python a larger Captured\(graphs=, sessions=\)"):
         replayed(captured, decoding(captured, {"reuse": remask.Dual(), "window": remask.Blocks(6)}, runs))
     assert len(runs) == RUNS

@@ -50,6 +50,7 @@ def through_ray(
 ) -> Iterator[dict[str, Any]]:
     """A record for each line, as `workers` of a Ray cluster hand them back: the one that RAY_ADDRESS names, else a local one.
 
+    Workers decode with the parts that `run` has read, which travel with `settings`, and open no file that one names.
     A worker on a GPU takes a whole one. Lines that a lost worker held are done again by another: Ray's affair.  trace: as of `through`.
     """
     try:

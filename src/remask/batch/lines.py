@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from remask.batch.parts import READERS, Parts
 from remask.engine import Request, Update
 from remask.errors import RemaskError
 from remask.shapers import sampling
-from remask.spec import content_settings, parse_decoder, parse_reuse, parse_window
+from remask.spec import content_settings
 from remask.text.ending import before_end, end_ids
 
 SOURCES = ("prompt", "messages", "tokens")
 OWN = ("id", "infill", *SOURCES)
-PARTS: dict[str, Callable[[str], Any]] = {"decoder": parse_decoder, "window": parse_window, "reuse": parse_reuse}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for every line that does not say otherwise; a line may carry each of these. seed: line i uses seed + i, unless it names its own."""
+    """What holds for every line that does not say otherwise; a line may carry each of these but the last.
+
+    seed: line i uses seed + i, unless it names its own.  known: the parts that were read for these settings and for any line.
+    """
 
     decoder: str = "low_confidence"
     window: str = "whole"
@@ -31,6 +34,7 @@ class Settings:
     top_k: int = 0
     max_new_tokens: int = 128
     seed: int = 0
+    known: Parts = field(default_factory=Parts, repr=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self.parts()
@@ -41,32 +45,33 @@ class Settings:
 
     def named(self) -> dict[str, Any]:
         """The parts that spec strings name, by kind."""
-        return {kind: read(getattr(self, kind)) for kind, read in PARTS.items()}
+        return {kind: self.known.part(kind, getattr(self, kind)) for kind in READERS}
 
     def noted(self) -> dict[str, Any]:
         """As results note them: with what parts read of files."""
-        return {**vars(self), **content_settings(self.named())}
+        return {**{name: getattr(self, name) for name in OPTIONS}, **content_settings(self.named())}
 
     def of(self, index: int, line: Mapping[str, Any]) -> Settings:
         """Those of one line."""
-        values = {"seed": self.seed + index}
-        for field in fields(self):
-            if field.name in line:
-                values[field.name] = typed(field.name, line[field.name], type(field.default))
-        return Settings(**{**vars(self), **values})
+        own = {name: typed(name, line[name], kind) for name, kind in OPTIONS.items() if name in line}
+        return replace(self, **{"seed": self.seed + index, **own})
 
 
-def key(text: bytes) -> str:
+OPTIONS: Mapping[str, type] = {option.name: type(option.default) for option in fields(Settings) if option.compare}
+"""What a line may say otherwise, and its type."""
+
+
+def key(text: bytes, settings: Settings) -> str:
     """Says that a result belongs to this line, and to what parts of its own read of files."""
-    read = own_content(text)
+    read = own_content(text, settings.known)
     return hashlib.sha256(text.strip() + (json.dumps(read).encode() if read else b"")).hexdigest()[:16]
 
 
-def own_content(text: bytes) -> dict[str, str]:
+def own_content(text: bytes, known: Parts) -> dict[str, str]:
     """See content_settings; nothing of a line that names no parts, or wrong ones."""
     try:
-        line = parse(text) if any(f'"{kind}"'.encode() in text for kind in PARTS) else {}
-        return content_settings({kind: read(line[kind]) for kind, read in PARTS.items() if isinstance(line.get(kind), str)})
+        line = parse(text)
+        return content_settings({kind: known.part(kind, line[kind]) for kind in READERS if isinstance(line.get(kind), str)})
     except RemaskError:
         return {}
 
@@ -79,7 +84,7 @@ def parse(text: bytes) -> dict[str, Any]:
         raise RemaskError(f"the line is not valid JSON ({error}); write one object a line") from None
     if not isinstance(line, dict):
         raise RemaskError(f"the line holds {type(line).__name__}; write one object a line")
-    known = [*OWN, *(field.name for field in fields(Settings))]
+    known = [*OWN, *OPTIONS]
     if unknown := [name for name in line if name not in known]:
         raise RemaskError(f"unknown key {unknown[0]!r}; use {', '.join(known)} (what is yours goes under id)")
     if len([name for name in SOURCES if name in line]) != 1:

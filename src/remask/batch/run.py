@@ -31,11 +31,12 @@ def run(source: Path, out: Path, settings: Settings, work: Work, *, network: Map
 
     What `out` holds already is kept, if it came of these lines and settings, and of the same network, which is what `network` names it by.
     report(done, of) is called after every record.
+    A file that a part of `settings` or of a line reads is read once, before the first line is decoded: `work` is to decode with these very settings.
     At the end the lines stand in the order of the input.
     """
     lines = read(source)
     with Results(out, {**(network or {}), **settings.noted()}) as results:
-        keys = {line.index: key(line.text) for line in lines}
+        keys = {line.index: key(line.text, settings) for line in lines}
         if any(keys.get(index) != known for index, known in results.done.items()):
             raise RemaskError(f"{out} holds results of other lines, or of the same while a file that they name held something else; name another file, or remove it")
         waiting = [line for line in lines if line.index not in results.done]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from remask.cli.opening import Way, network_settings, open_model, parts
-from remask.cli.options import Batch, Captured, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, TaskModel, TaskSpec, WindowSpec
+from remask.cli.options import Batch, Captured, DecoderSpec, Device, Dtype, Fused, Items, ReuseSpec, Seed, Split, Summaries, TaskModel, TaskSpec, WindowSpec
 from remask.cli.progress import counting
 
 if TYPE_CHECKING:
@@ -21,6 +22,21 @@ REFERENCE = "low_confidence"
 @app.callback()
 def group() -> None:
     """Compare decoders on one task."""
+
+
+Summary = dict[str, dict[str, Any]]
+"""Contender -> its figures."""
+
+
+def last(summaries: Iterable[Summary], out: Path | None, told: Mapping[str, Any], name: str) -> Summary:
+    """Of the summaries that come after every batch, each of which is written over the one before, behind what is told of the bench: an error leaves the last before it."""
+    from remask.files import write_json
+
+    found: Summary = {}
+    for found in summaries:
+        if out is not None:
+            write_json(out, {**told, name: found})
+    return found
 
 
 @app.command("decoders")
@@ -38,7 +54,7 @@ def decoders(
     reuse: ReuseSpec = "fresh",
     batch: Batch = 16,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="The summaries as JSON.")] = None,
+    out: Summaries = None,
 ) -> None:
     """Decoders side by side: each batch is decoded by one after the other, so that none has the quieter machine.
 
@@ -52,7 +68,6 @@ def decoders(
     from remask.cli import tables
     from remask.evaluation import tasks
     from remask.evaluation.harness import compare
-    from remask.files import write_json
 
     specs = list(dict.fromkeys([REFERENCE, *(decoder or ["threshold:tau=0.9", "factor:f=1"])]))
     contenders = {spec: parts(spec, window, reuse) for spec in specs}
@@ -60,10 +75,9 @@ def decoders(
     items = chosen.sample(n, seed=seed, split=split)
     way = Way(fused, captured)
     network = open_model(model or chosen.model, device, dtype, way=way, sessions=len(specs))
+    told = {"task": task, **way.told(model or chosen.model), "split": split, "window": window, "reuse": reuse, "batch": batch}
     with counting(task, n * len(specs)) as report:
-        found = compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report)
-    if out is not None:
-        write_json(out, {"task": task, **way.told(model or chosen.model), "split": split, "window": window, "reuse": reuse, "batch": batch, "decoders": found})
+        found = last(compare(network, items, contenders, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report), out, told, "decoders")
     Console().print(tables.decoders(found, REFERENCE))
 
 
@@ -151,7 +165,7 @@ def reuse(
     window: WindowSpec = "whole",
     batch: Batch = 16,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="The summaries as JSON, written after every batch.")] = None,
+    out: Summaries = None,
 ) -> None:
     """Reuse rules against the same decoder without reuse: accuracy, flipped tokens, FLOPs of the layers and seconds, in one run."""
     from rich.console import Console
@@ -159,7 +173,6 @@ def reuse(
     from remask.cli import tables
     from remask.evaluation import reuse as judge
     from remask.evaluation import tasks
-    from remask.files import write_json
 
     specs = list(dict.fromkeys([judge.REFERENCE, *(rule or ["surelock", "prefix", "dual", "dual:inner=(surelock)"])]))
     rules = {spec: parts(decoder, window, spec) for spec in specs}
@@ -167,9 +180,7 @@ def reuse(
     items = chosen.sample(n, seed=seed, split=split)
     way = Way(fused, captured)
     network = open_model(model or chosen.model, device, dtype, way=way, sessions=len(specs))
-    found = {}
+    told = {"task": task, **way.told(model or chosen.model), "split": split, "decoder": decoder, "window": window, "batch": batch}
     with counting(task, n * len(specs)) as report:
-        for found in judge.compare(network, items, rules, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report):
-            if out is not None:
-                write_json(out, {"task": task, **way.told(model or chosen.model), "split": split, "decoder": decoder, "window": window, "batch": batch, "reuse": found})
+        found = last(judge.compare(network, items, rules, max_new_tokens=chosen.max_new_tokens, batch=batch, seed=seed, report=report), out, told, "reuse")
     Console().print(tables.reuse(found, f"{task}, {n} {split} items, {decoder}, window {window}"))

@@ -93,10 +93,10 @@ def compare(
     batch: int = 16,
     seed: int = 0,
     report: Callable[[int], None] | None = None,
-) -> dict[str, dict[str, Any]]:
-    """A summary per contender (its parts as keyword arguments), alternating after every batch; recorded passes are replayed (remask.evaluation.replaying)."""
+) -> Iterator[dict[str, dict[str, Any]]]:
+    """After every batch a summary per contender (its parts as keyword arguments) of all batches so far; one of no items. Recorded passes are replayed (evaluation.replaying)."""
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
-    for start in range(0, len(items), batch):
+    for start in range(0, max(1, len(items)), batch):
         chosen = items[start : start + batch]
         asked = encoded(model, chosen)
         for name, parts in contenders.items():
@@ -104,7 +104,7 @@ def compare(
             records[name] += replayed(model, decode)
             if report is not None:
                 report(sum(map(len, records.values())))
-    return {name: summarise(made, model) for name, made in records.items()}
+        yield {name: summarise(made, model) for name, made in records.items()}
 
 
 def summarise(records: Sequence[dict[str, Any]], model: Any) -> dict[str, Any]:

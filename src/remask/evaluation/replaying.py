@@ -11,6 +11,8 @@ Made = TypeVar("Made")
 RUNS = 6
 """Most times that something is run to be replayed: four do, unless it records more graphs, or decodes more shapes, than are kept."""
 
+REMEDY = "leave out --captured, or try a smaller --batch; from Python a larger Captured(graphs=, sessions=) is another way"
+
 
 def replayed(model: Any, run: Callable[[], Made]) -> Made:
     """What `run`, which decodes with `model`, gives. On a Captured it is run again until it has recorded nothing, so that its seconds are those of replayed passes.
@@ -22,7 +24,7 @@ def replayed(model: Any, run: Callable[[], Made]) -> Made:
         made = run()
         if slow(model) == before:
             return made
-    raise RemaskError(f"passes were still recorded when the same was decoded for the {RUNS}th time; make Captured(graphs=, sessions=) larger, or leave out --captured")
+    raise RemaskError(f"passes were still recorded when the same was decoded for the {RUNS}th time; {REMEDY}")
 
 
 def slow(model: Any) -> int:
