@@ -125,7 +125,7 @@ def _parse(text: str, registry: Registry, *, files: bool = True) -> Any:
     if name not in registry:
         raise RemaskError(f"unknown {kind} {name!r}; choose one of {', '.join(registry)}")
     made = registry[name]
-    if not files and not made.files and made.contents is not Part.contents:
+    if not files and not made.files and made.contents is not vars(Part)["contents"]:
         raise RemaskError(f"{kind} {name!r} reads files and does not say which settings name them, so it may not be used here; its class must name them in `files`")
     values = options(rest, _hints(made), f"{kind} {name!r}", files=files)
     if not files and (named := [name for name in made.files if name in values]):
