@@ -15,7 +15,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from remask.continuous import SAMPLERS, Discrete, Sampler
 from remask.decoders import DECODERS, Decoder
 from remask.errors import RemaskError
-from remask.part import Part
 from remask.registry import Registry
 from remask.reuse import REUSES, Reuse
 from remask.windows import WINDOWS, Window
@@ -125,7 +124,7 @@ def _parse(text: str, registry: Registry, *, files: bool = True) -> Any:
     if name not in registry:
         raise RemaskError(f"unknown {kind} {name!r}; choose one of {', '.join(registry)}")
     made = registry[name]
-    if not files and not made.files and made.contents is not vars(Part)["contents"]:
+    if not files and not made.files and made.contents is not registry.base.contents:
         raise RemaskError(f"{kind} {name!r} reads files and does not say which settings name them, so it may not be used here; its class must name them in `files`")
     values = options(rest, _hints(made), f"{kind} {name!r}", files=files)
     if not files and (named := [name for name in made.files if name in values]):
