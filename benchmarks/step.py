@@ -26,15 +26,13 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
+from cuts import products, tiles
 from scripted import SHAPES, PerStep, Roofline, canvas_of, ceilings, environment, fastest, marks, network
-from torch import Tensor
 
 import remask
 import remask.models.fused
 from remask.captured import Captured
-from remask.kernels.attention import attend
 from remask.kernels.graphs import Recorder
-from remask.kernels.layer import Normal, added_kernel, added_many, added_twin, linear_kernel, linear_many, linear_twin, turn
 from remask.models.fused import Fused
 
 CASES = ((1, 32, 512), (1, 128, 512), (1, 256, 512), (1, 512, 512), (1, 1024, 1024), (8, 32, 512), (32, 32, 512))
@@ -156,107 +154,6 @@ def profile(model: Any, rows: int, chosen: int, length: int, asked: int | None, 
         print(f"    {took:9.1f} us {names[name, 'launches']:6.0f}  {name[:110]}")
     for gap, one, other in sorted(gaps, reverse=True)[:6]:
         print(f"    gap of {gap:7.1f} us between {one[:45]} and {other[:45]}")
-
-
-TILES = {
-    "mix": ((16, 128, 4, 4), (16, 128, 4, 5), (16, 256, 4, 3), (32, 128, 4, 3), (32, 128, 4, 4), (32, 128, 4, 3, True), (32, 128, 4, 4, True), (64, 64, 4, 6, True)),
-    "out": ((32, 256, 2, 6), (32, 256, 4, 5), (32, 256, 4, 6), (32, 128, 4, 8), (16, 256, 4, 4), (64, 128, 4, 6), (64, 128, 4, 6, True)),
-    "gate_up": ((32, 128, 4, 3), (32, 64, 4, 4), (32, 64, 4, 6), (16, 128, 4, 5), (64, 64, 8, 4), (32, 128, 4, 3, True), (64, 64, 4, 4, True)),
-    "down": ((32, 256, 2, 6), (32, 256, 4, 5), (32, 256, 4, 6), (32, 128, 4, 8), (16, 256, 4, 4), (64, 128, 4, 6), (64, 128, 4, 6, True)),
-}
-"""Matrix -> columns and depth of a tile, warps, stages, and whether the product is turned."""
-CUTS = ((64, 1, 4, 3), (128, 1, 4, 2), (128, 1, 8, 2), (64, 2, 4, 3), (64, 4, 4, 2), (128, 2, 4, 2), (32, 8, 4, 3))
-"""Keys at a time, parts, warps and stages of the attention."""
-
-
-def tiles(model: Any, dtype: torch.dtype, share: int, shares: int) -> None:
-    """Microseconds of a product with what stands behind it (rotation and stores, residual and norm, gate), and of attention, by tile; every `shares`-th."""
-    from remask.kernels.attention_triton import launch_attend
-    from remask.kernels.layer_triton import launch_add, launch_linear, launch_mix
-
-    layers, device = Fused(model), model.device
-    layer, heads, width = layers.layers[0], layers.heads, layers.head_width
-    jobs: list[tuple[dict[str, Any], Any, int, float]] = []
-    for name, weight in (("mix", layer.mix), ("out", layer.out), ("gate_up", layer.gate_up), ("down", layer.down)):
-        copies = [weight.clone() for _ in range(2 if name == "gate_up" else 4)]
-        size = 1e-9 * weight.numel() * weight.element_size()
-        for rows in (32, 64):
-            x, residual = (torch.randn(rows, weight.shape[at], device=device, dtype=dtype) for at in (1, 0))
-            normal = Normal(x, torch.rand(rows, 128, device=device), 1e-5)
-            cos, sin = layers.cos[None, :rows], layers.sin[None, :rows]
-            keys, values = torch.empty(2, 1, layers.key_heads, 512, width, device=device, dtype=dtype)
-            place = torch.arange(rows, device=device)[None]
-
-            def library(weight: Tensor, name: str = name, x: Any = x, residual: Any = residual, turns: Any = (cos, sin, keys, values, place, heads), rows: int = rows) -> Any:
-                if name == "mix":
-                    return turn(linear_many(x, weight).view(1, rows, -1), *turns)
-                return linear_many(x, weight, gated=True) if name == "gate_up" else added_many(x, weight, None, residual, layer.norm, 1e-5)
-
-            jobs.append(({"matrix": name, "rows": rows, "way": "library"}, [lambda each=each, once=library: once(each) for each in copies], 16, size))
-            for columns, depth, warps, stages, *turned in TILES[name]:
-                tile = {"ROWS": rows, "COLUMNS": columns, "INNER": depth, "TURNED": bool(turned), "num_warps": warps, "num_stages": stages}
-
-                def once(
-                    weight: Tensor,
-                    name: str = name,
-                    normal: Normal = normal,
-                    residual: Any = residual,
-                    turns: Any = (cos, sin, keys, values, place),
-                    rows: int = rows,
-                    tile: Any = tile,
-                ) -> Any:
-                    if name == "mix":
-                        return launch_mix(normal.x, weight, None, normal.squares, normal.eps, *turns, (1, rows), tile)
-                    if name == "gate_up":
-                        return launch_linear(normal.x, weight, None, normal.squares, normal.eps, True, tile)
-                    return launch_add(normal.x, weight, None, residual, layer.norm, tile)
-
-                said = {"matrix": name, "rows": rows, "columns": columns, "depth": depth, "warps": warps, "stages": stages, "turned": bool(turned)}
-                jobs.append((said, [lambda each=each, once=once: once(each) for each in copies], 16, size))
-    stored = [torch.randn(16, 1, 32, 512, 128, device=device, dtype=dtype) for _ in range(2)]
-    for chosen in (32, 128):
-        query = torch.randn(1, chosen, 32, 128, device=device, dtype=dtype).transpose(1, 2)
-        for keys, parts, warps, stages in CUTS:
-            cut = {"KEYS": keys, "PARTS": parts, "num_warps": warps, "num_stages": stages}
-            said = {"attention": "512 keys", "rows": chosen, "keys": keys, "parts": parts, "warps": warps, "stages": stages}
-            ours = [lambda k=k, v=v, query=query, cut=cut: launch_attend(query, k, v, None, cut) for k, v in zip(*stored, strict=True)]
-            jobs.append((said, ours, 16, 4e-9 * 32 * 512 * 128))
-        library = [lambda k=k, v=v, query=query: attend(query, k, v, None) for k, v in zip(*stored, strict=True)]
-        jobs.append(({"attention": "512 keys", "rows": chosen, "way": "library"}, library, 16, 4e-9 * 32 * 512 * 128))
-    for said, calls, count, gigabytes in jobs[share::shares]:
-        recorder = Recorder(device)
-        try:
-            took = fastest(lambda recorder=recorder, calls=calls, count=count: recorder(("tiles", 0), lambda: tuple(call() for call in calls * (count // len(calls)))), device)
-        except Exception as error:  # a tile that does not fit, say: the others are still worth having
-            print(json.dumps(said | {"failed": str(error).splitlines()[0][:80]}), flush=True)
-            continue
-        print(json.dumps(said | {"us": round(1e6 * took / count, 2), "GB/s": round(gigabytes * count / took)}), flush=True)
-
-
-def products(model: Any, dtype: torch.dtype, counts: tuple[int, ...]) -> None:
-    """Each matrix of a layer at each number of rows, without rotation, several copies in turn so that no cache holds them: bytes of weights a second, ours over the library's."""
-    layer = Fused(model).layers[0]
-    kernels = model.device.type == "cuda"
-
-    def once(way: str, name: str, weight: Tensor, x: Tensor, residual: Tensor) -> Any:
-        if name in ("out", "down"):
-            return {"library": added_many if kernels else added_twin, "kernel": added_kernel}[way](x, weight, None, residual, layer.norm, 1e-5)
-        gated = name == "gate_up"
-        return linear_kernel(Normal(x), weight, gated=gated) if way == "kernel" else (linear_many if kernels else linear_twin)(x, weight, gated=gated)
-
-    for name, weight in (("mix", layer.mix), ("out", layer.out), ("gate_up", layer.gate_up), ("down", layer.down)):
-        copies = [weight.clone() for _ in range(4)]
-        for rows in counts:
-            x, residual = (torch.randn(rows, weight.shape[at], device=model.device, dtype=dtype) for at in (1, 0))
-            found: dict[str, Any] = {"matrix": name, "rows": rows, "megabytes": round(weight.numel() * weight.element_size() / 1e6, 1)}
-            for way in ("library", "kernel") if kernels else ("library",):
-                recorder = Recorder(model.device)
-
-                def work(way: str = way, name: str = name, recorder: Any = recorder, copies: Any = copies, x: Any = x, residual: Any = residual) -> Any:
-                    return recorder(("products", 0), lambda: tuple(once(way, name, each, x, residual) for each in copies * 4))
-
-                found[way] = round(16 * weight.numel() * weight.element_size() / fastest(work, model.device) / 1e9, 1)
-            print(json.dumps(found | {"unit": "GB/s"}), flush=True)
 
 
 def compared(case: tuple[int, int, int, int | None], chosen: argparse.Namespace, model: Any, roofline: Roofline, fused: dict[str, Any]) -> dict[str, Any]:
