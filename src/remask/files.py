@@ -31,9 +31,18 @@ def read_object(path: Path, *, remedy: str = "download it again") -> dict[str, A
     return value
 
 
+def in_its_folder(path: Path) -> Path:
+    """The path of a file to be written, whose folder is made if there is none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RemaskError(f"cannot write {path}: its folder cannot be made ({error.strerror}); name a file elsewhere") from None
+    return path
+
+
 def write_whole(path: Path, text: str) -> None:
     """Written beside and moved, so that a kill leaves the old file or the new one."""
-    beside = path.with_name(path.name + ".part")
+    beside = in_its_folder(path).with_name(path.name + ".part")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
 

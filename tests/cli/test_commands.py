@@ -122,7 +122,7 @@ WRONG = {
     "unknown stratum": (["eval", "sudoku", "--stratum", "easy"], "easy"),
     "fewer than no items": (["eval", "sudoku4", "-n", "-1"], "-1"),
     "no batch": (["eval", "sudoku4", "--batch", "0"], "batch is 0"),
-    "results in no folder": (["eval", "sudoku4", "-n", "1", "--out", "no/such/folder.jsonl"], "no/such/folder.jsonl"),
+    "results in a file": (["eval", "sudoku4", "-n", "1", "--out", f"{__file__}/records.jsonl"], "test_commands.py"),
     "patience that is NaN": (["serve", "--timeout", "nan"], "nan"),
     "endless patience": (["serve", "--timeout", "inf"], "inf"),
     "bench of nothing known": (["bench", "decoders", "chess"], "chess"),
@@ -697,3 +697,21 @@ def test_every_decoder_writes_text_with_the_other_shipped_checkpoints(model, tmp
     found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["id"] for line in found] == list(remask.decoders())
     assert all("text" in line and line["forwards"] >= 1 for line in found)
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (["eval", "sudoku4", "-n", "1", "--out"], "new/folder/records.jsonl"),
+        (["bench", "decoders", "sudoku4", "-n", "1", "--decoder", "low_confidence", "--out"], "new/folder/bench.json"),
+        (["generate", "1", "--max-new-tokens", "2", "--trace"], "new/folder/trace.jsonl"),
+    ],
+)
+def test_what_is_written_gets_its_folder_and_a_path_that_cannot_have_one_is_refused(words, path, checkpoint, tmp_path):
+    done = remask_command(*words, str(tmp_path / path), "--model", str(checkpoint))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / path).stat().st_size > 0
+    (tmp_path / "file").touch()
+    refused = remask_command(*words, str(tmp_path / "file" / path), "--model", str(checkpoint))
+    assert refused.returncode == 2
+    assert re.fullmatch(r"error: cannot write .*: its folder cannot be made .*; name a file elsewhere\n", refused.stderr)

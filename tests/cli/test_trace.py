@@ -43,7 +43,7 @@ WRONG = {
     "negative delay": ["TRACE", "--delay", "-1"],
     "delay that is NaN": ["TRACE", "--delay", "nan"],
     "endless delay": ["TRACE", "--delay", "inf"],
-    "page in no folder": ["TRACE", "--html", "no/where.html"],
+    "page in a file": ["TRACE", "--html", f"{__file__}/page.html"],
 }
 
 

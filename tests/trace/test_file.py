@@ -105,8 +105,11 @@ def test_what_is_no_trace_is_named(tmp_path, content):
 def test_errors_of_the_disk_and_of_other_versions_are_one_line(tmp_path):
     with pytest.raises(RemaskError, match=r"absent\.jsonl"):
         read(tmp_path / "absent.jsonl")
-    with pytest.raises(RemaskError, match="folder that exists"):
-        TraceFile(tmp_path / "no" / "a.jsonl")
+    (tmp_path / "file").touch()
+    with pytest.raises(RemaskError, match=r"cannot write .*: its folder cannot be made \(.*\); name a file elsewhere"):
+        TraceFile(tmp_path / "file" / "a.jsonl")
+    with pytest.raises(RemaskError, match=r"cannot write the trace .*; name another file"):
+        TraceFile(tmp_path)
     with pytest.raises(RemaskError, match="version 9"):
         parse(['{"kind":"trace","version":9}'], "it")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.errors import RemaskError
-from remask.files import check_settings, index_of, is_torn_record
+from remask.files import check_settings, in_its_folder, index_of, is_torn_record
 
 
 class Results:
@@ -25,9 +25,9 @@ class Results:
 
     def __enter__(self) -> Results:
         try:
-            self.file = open(self.path, "a+b", buffering=0)
+            self.file = open(in_its_folder(self.path), "a+b", buffering=0)
         except OSError as error:
-            raise RemaskError(f"cannot write {self.path}: {error.strerror}; name a file in a folder that exists") from None
+            raise RemaskError(f"cannot write {self.path}: {error.strerror}; name another file") from None
         self.file.seek(0)
         end = 0
         for number, line in enumerate(iter(self.file.readline, b""), 1):

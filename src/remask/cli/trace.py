@@ -18,6 +18,7 @@ def run(
     from rich.console import Console
 
     from remask.errors import RemaskError
+    from remask.files import write_whole
     from remask.trace.file import read
     from remask.trace.page import page
     from remask.trace.replayed import show
@@ -27,9 +28,9 @@ def run(
     traces = {str(file): read(file) for file in files}
     if html is not None:
         try:
-            html.write_text(page(traces), encoding="utf-8")
+            write_whole(html, page(traces))
         except OSError as error:
-            raise RemaskError(f"cannot write {html} ({error.strerror}); name a file in a folder that exists") from None
+            raise RemaskError(f"cannot write {html} ({error.strerror}); name another file") from None
         return
     trace = next(iter(traces.values()))
     if not trace.openings or (row and row not in trace.openings):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.errors import RemaskError
-from remask.files import cut_torn_line, index_of, is_torn_record
+from remask.files import cut_torn_line, in_its_folder, index_of, is_torn_record
 
 
 def read_records(path: Path) -> dict[int, dict[str, Any]]:
@@ -29,5 +29,5 @@ def append_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
     """Add whole lines, in the place of a torn one."""
     if path.exists():
         cut_torn_line(path)
-    with open(path, "ab") as file:
+    with open(in_its_folder(path), "ab") as file:
         file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from remask.errors import RemaskError
-from remask.files import cut_torn_line
+from remask.files import cut_torn_line, in_its_folder
 from remask.trace.record import Draft, Event, Opening, Record, Trace
 
 HEADER = {"kind": "trace", "version": 1}
@@ -75,9 +75,9 @@ class TraceFile:
             read(path)
             cut_torn_line(path)
         try:
-            self._file = open(path, "a" if going_on else "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+            self._file = open(in_its_folder(path), "a" if going_on else "w", encoding="utf-8", newline="\n")  # noqa: SIM115
         except OSError as error:
-            raise RemaskError(f"cannot write the trace {path} ({error.strerror}); name a file in a folder that exists") from None
+            raise RemaskError(f"cannot write the trace {path} ({error.strerror}); name another file") from None
         if not going_on:
             self._file.write(dumped(HEADER))
             self._file.flush()

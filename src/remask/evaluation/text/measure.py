@@ -81,7 +81,6 @@ def measure(rows: Rows, count: int, judge: Causal, *, setting: str, out: Path | 
         made = described(tokens, forwards, judge)
         done |= {index: {"index": index, "setting": setting, **record} for index, record in zip(chosen, made, strict=True)}
         if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
             append_records(out, (done[index] for index in chosen))
         if report is not None:
             report(len(done))
