@@ -192,6 +192,7 @@ def test_a_server_that_is_asked_to_keeps_a_trace_of_every_request(letters, tmp_p
 def test_traces_that_cannot_be_kept_are_the_servers_fault_and_tell_no_path(letters, tmp_path):
     with serving(letters, traces=tmp_path / "traces") as (address, service):
         (tmp_path / "traces").rmdir()
+        (tmp_path / "traces").touch()
         status, answer = post(address, "/v1/completions", {"prompt": "abc", "max_tokens": 200, "decoder": "ancestral:steps=99999"})
         assert (status, answer["error"]["message"]) == (500, "the server failed; its log says why")
         while service.engine.running or service.engine.waiting:
