@@ -150,9 +150,8 @@ def locate(source: str | Path, revision: str | None = None, *, fetch: bool = Tru
         try:
             found = Path(snapshot_download(str(source), revision=revision, allow_patterns=["*.json", "*.safetensors", "merges.txt", "*.jinja"], local_files_only=not fetch))
         except (HfHubHTTPError, HFValidationError, OSError) as error:
-            kind = (
-                ElsewhereError if isinstance(error, HFValidationError | LocalEntryNotFoundError) else RemaskError
-            )  # an id that the Hub has not may be a folder of another machine
+            # what is no id, or not in the cache, may be a folder of another machine
+            kind = ElsewhereError if isinstance(error, HFValidationError | LocalEntryNotFoundError) else RemaskError
             raise kind(f"cannot fetch {source!r} from the Hub: {str(error).splitlines()[0]}; pass a local folder") from None
         if not fetch and not is_whole(found):
             raise ElsewhereError(f"of {source!r} the cache holds a part; load it once, or pass a local folder")
